@@ -1,0 +1,72 @@
+# SCALE is built with Go alone; "make help" lists the targets.
+
+VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+FUZZTIME ?= 1m
+ROUNDS ?= 3
+ONLY ?=
+BENCH_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scale-bench
+
+GO ?= go
+TOOL = $(GO) tool -modfile=.ci/tools.mod
+
+# A clone owned by someone else makes git, and with it the stamping of binaries, fail.
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## check Go, C compiler and Node, and install what is missing
+	@.ci/deps
+
+.PHONY: build
+build: ## bin/scale
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/scale ./cmd/scale
+
+.PHONY: demo
+demo: build ## put a real tree, get it back, prove, verify, and be refused
+	@cmd/scale/demo.sh bin/scale
+
+.PHONY: fmt
+fmt: ## gofmt everything
+	gofmt -s -w $$($(GO) list -f '{{.Dir}}' ./...)
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -s -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$files" ]; then echo "not formatted, run make fmt:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+# The race detector makes code several times slower, so -short asks the tests that
+# work on large data for less of it; the second run gives them all of it.
+.PHONY: test
+test: deps lint ## everything that CI checks
+	CGO_ENABLED=1 $(GO) test -short -race -timeout 20m ./...
+	$(GO) test -timeout 20m ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (1m)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: build bench-peers ## beside zstd and restic: the full workloads, 20 minutes, 10 GB of disk
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)'
+
+.PHONY: bench-quick
+bench-quick: build bench-peers ## the same on an eighth of the data, once
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale quick -rounds 1 -only '$(ONLY)'
+
+.PHONY: bench-memory
+bench-memory: build ## put and get of the full workloads under a cgroup of 512 MiB
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -memory
+
+.PHONY: bench-peers
+bench-peers: ## install zstd and build restic, which bench compares with
+	@.ci/deps bench
+	@bench/peers.sh $(BENCH_DIR)
+
+.PHONY: clean
+clean: ## remove what the targets made, the data of bench included
+	rm -rf bin bench/out $(BENCH_DIR)/data-quick $(BENCH_DIR)/data-full
