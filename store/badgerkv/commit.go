@@ -1,0 +1,98 @@
+package badgerkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/koii-network/scale/store/kv"
+)
+
+// Commit implements kv.Store.
+func (s *KV) Commit(ctx context.Context, b *kv.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("badgerkv: commit: %w", err)
+	}
+	if err := b.Check(); err != nil {
+		return fmt.Errorf("badgerkv: commit: %w", err)
+	}
+	if err := s.lk.enter(); err != nil {
+		return err
+	}
+	defer s.lk.calls.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := s.room.check(s.dir, int64(b.Bytes())); err != nil {
+		return fmt.Errorf("badgerkv: commit: %w", err)
+	}
+	ts := s.committed.Load() + 1
+	if err := s.commit(b, ts); err != nil {
+		s.broken = fmt.Errorf("badgerkv: commit: outcome unknown until the store is reopened: %w", err)
+		return s.broken
+	}
+	// From here on readers see the commit. Only then may compactions drop what
+	// it replaced: readers look at committed again after they have read.
+	s.committed.Store(ts)
+	s.db.SetDiscardTs(ts)
+	before := s.room.written
+	s.room.written += int64(b.Bytes())
+	if before/trimBytes != s.room.written/trimBytes {
+		s.trim()
+	}
+	return nil
+}
+
+// commit writes the batch as one transaction and syncs it.
+func (s *KV) commit(b *kv.Batch, ts uint64) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(r)
+		}
+	}()
+	txn := s.db.NewTransactionAt(ts, true)
+	defer txn.Discard()
+	for row, deleted := range b.Rows() {
+		if deleted {
+			err = txn.Delete(row.Key)
+		} else {
+			err = txn.Set(row.Key, row.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// A row of our own, so that the newest commit always has a row and Badger
+	// knows its timestamp after a reopen, though all else were deletes that a
+	// compaction dropped.
+	if err := txn.Set(markKey, nil); err != nil {
+		return err
+	}
+	if err := txn.CommitAt(ts, nil); err != nil {
+		return systemError(err)
+	}
+	return s.syncNewLog()
+}
+
+var markKey = []byte("!commit")
+
+// syncNewLog makes the name of the log durable if the commit began a new one,
+// which Badger leaves to chance. (The log that it makes when it opens has its name
+// synced by a later step of the open.) A commit begins one at most.
+func (s *KV) syncNewLog() error {
+	_, err := os.Lstat(logPath(s.dir, s.log+1))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	s.log++
+	return syncDir(s.dir)
+}
