@@ -1,0 +1,184 @@
+package store
+
+import (
+	"io"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/kv"
+	"github.com/koii-network/scale/store/pack"
+)
+
+// Options configures Open. The zero value is the production default.
+type Options struct {
+	// WaitLock is how long Open waits while another process owns the store.
+	WaitLock time.Duration
+	// Command is what a waiting process is told about this one; default os.Args[0].
+	Command string
+	// Level is the compression of frames written by this process.
+	Level compress.Level
+	// FrameSize is the plain size at which a frame is closed, in bytes; 0 means 1 MiB.
+	FrameSize int
+	// CheckFrames decodes every frame just sealed and compares before it is written.
+	CheckFrames bool
+	// Floor is the free space, in bytes, below which nothing is written; 0 means 32 MiB.
+	Floor int64
+	// Cache bounds the decoded frames kept for reads, in bytes; 0 means 32 MiB.
+	Cache int64
+	// Logger receives diagnostics; nil discards them.
+	Logger *slog.Logger
+	// WrapKV and WrapPacks let tests put faults between the engine and its parts.
+	WrapKV    func(kv.Store) kv.Store
+	WrapPacks func(pack.Store) pack.Store
+	// Now is the clock of entries; nil is time.Now.
+	Now func() time.Time
+}
+
+// InitOptions configures Init.
+type InitOptions struct {
+	// Origin is the log's name (C2SP checkpoint origin), at most 100 bytes.
+	// Empty makes a unique one.
+	Origin string
+}
+
+// An Input is one dataset to put. Exactly one of Reader and Path is set.
+type Input struct {
+	// Name of the dataset; see ledger.CheckName.
+	Name string
+	// Reader is a single stream.
+	Reader io.Reader
+	// Path is a file or a directory; a symbolic link is followed.
+	Path string
+	// Profile is the profile's name; empty means dag.DefaultProfile.
+	Profile string
+	// Parents are further entries this dataset derives from, by entry index.
+	Parents []int64
+	// Times records modification times.
+	Times bool
+	// Exclude holds globs as fstree.Options takes them.
+	Exclude []string
+	// SkipUnreadable leaves out files that cannot be read or that change while they
+	// are read, instead of failing.
+	SkipUnreadable bool
+}
+
+// PutOptions configures one Put.
+type PutOptions struct {
+	// Curator signs the entries; nil is the store's own curator key.
+	Curator Signer
+	// Progress, if set, is called now and then from one goroutine at a time.
+	Progress func(Progress)
+}
+
+// A Signer signs entries with a curator's Ed25519 key.
+type Signer interface {
+	Curator() ledger.CuratorKey
+	SignEntry(e *ledger.Entry, id ledger.LogID) error
+}
+
+// Progress of a running put or get.
+type Progress struct {
+	Bytes uint64 // plain bytes so far
+	Files uint64
+	Total uint64 // plain bytes expected; 0 when unknown
+}
+
+// A Dataset is a ledger entry of kind dataset with what the store knows about it.
+type Dataset struct {
+	Name       string
+	Version    int // 1 is the first put under this name
+	CID        cid.Cid
+	Kind       dag.Kind // KindFile or KindDir
+	Profile    string
+	Size       uint64 // plain bytes of all files
+	Files      uint64 // regular files
+	Leaves     uint64 // leaves of the file tree: files, links and empty directories
+	Chunks     uint64
+	NewBytes   uint64 // plain bytes that were not stored before this put
+	Stored     uint64 // bytes these took in packs
+	Commitment dag.Hash
+	Times      bool
+	Entry      int64 // index in the ledger
+	EntryCID   cid.Cid
+	Parents    []cid.Cid
+	Previous   int64 // index of the previous version of the name, -1 for none
+	Time       time.Time
+	Curator    ledger.CuratorKey
+}
+
+// A PutResult says what became of one Input.
+type PutResult struct {
+	Dataset
+	Unchanged bool // the newest version was this very dataset; nothing was appended
+	TreeSize  int64
+	Skipped   []Skipped
+}
+
+// Skipped is something in a tree that was not put.
+type Skipped struct {
+	Path    string
+	Why     error
+	Special bool // a device, socket or pipe: expected, not a fault
+}
+
+// An Object is what a reference names: a dataset and a place in it.
+type Object struct {
+	Dataset Dataset
+	Path    string // inside the dataset; "" is the dataset itself
+	CID     cid.Cid
+	Info    dag.Info // Size is known, and for the dataset itself that of all files
+}
+
+// A Range is a half-open byte range of a file. A To past the end means the end.
+type Range struct{ From, To uint64 }
+
+// ToEnd as the To of a Range reaches to the end of any file.
+const ToEnd = math.MaxUint64
+
+// An Entry is one element of a listing inside a dataset.
+type Entry struct {
+	Path string // relative to what was listed
+	CID  cid.Cid
+	Info dag.Info
+}
+
+// A Visitor receives a tree in canonical order: directories before their contents.
+type Visitor interface {
+	Dir(path string, a dag.Attr) error
+	Link(path, target string, a dag.Attr) error
+	// File returns where the file's bytes go; Close ends the file.
+	File(path string, a dag.Attr, size uint64) (io.WriteCloser, error)
+}
+
+// Totals describes a whole store, in bytes.
+type Totals struct {
+	Datasets    int64  // entries of kind dataset
+	Logical     uint64 // sum of the sizes of all datasets, every version counted
+	Unique      uint64 // plain bytes stored once
+	Packed      uint64 // what these take in packs
+	Stored      uint64 // all the store takes on disk
+	Reclaimable uint64 // bytes in packs that no entry reaches
+	Chunks      uint64
+	TreeSize    int64
+}
+
+// ProveOptions says what a proof is to cover.
+type ProveOptions struct {
+	Range    *Range // of a file
+	Manifest bool   // of a dataset: carry the file leaves
+}
+
+// Published is the ledger as readers see it.
+type Published struct {
+	Size       int64
+	Root       [32]byte
+	Checkpoint []byte // the signed note
+}
+
+var _ dag.Reader = (*Store)(nil)

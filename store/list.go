@@ -1,0 +1,137 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/kv"
+)
+
+func datasetOf(index int64, c cid.Cid, e *ledger.Entry, kind dag.Kind, p putRow) Dataset {
+	return Dataset{
+		Name: e.Name, Version: p.version, CID: e.Root, Kind: kind, Profile: e.Profile, Size: e.Size,
+		Files: e.Files, Leaves: e.Leaves, Chunks: e.Chunks, NewBytes: p.added.Plain, Stored: p.added.Packed,
+		Commitment: e.Commitment, Times: e.Times, Entry: index, EntryCID: c, Parents: e.Parents,
+		Previous: e.Previous, Time: e.Time, Curator: e.Curator,
+	}
+}
+
+// datasetAt reads the dataset that a published entry records.
+func (s *Store) datasetAt(ctx context.Context, index int64) (Dataset, error) {
+	e, err := s.entryAt(ctx, index)
+	if err != nil {
+		return Dataset{}, err
+	}
+	if e.Entry.Kind != ledger.KindDataset {
+		return Dataset{}, fmt.Errorf("entry :%d is a %v, not a dataset: %w", index, e.Entry.Kind, ErrInvalid)
+	}
+	b, err := s.kv.Get(ctx, indexKey(rowPut, index), nil)
+	if err != nil {
+		return Dataset{}, fmt.Errorf("put of entry %d: %w", index, lost(err))
+	}
+	p, err := parsePutRow(b)
+	if err != nil {
+		return Dataset{}, err
+	}
+	info, err := dag.Stat(ctx, s, e.Entry.Root)
+	if err != nil {
+		return Dataset{}, storeError(err)
+	}
+	return datasetOf(index, e.CID, e.Entry, info.Kind, p), nil
+}
+
+// lost is for rows that must be there.
+func lost(err error) error {
+	if errors.Is(err, kv.ErrNotFound) {
+		return fmt.Errorf("missing: %w", ErrCorrupt)
+	}
+	return storeError(err)
+}
+
+// Datasets yields the newest version of each name, by name.
+func (s *Store) Datasets(ctx context.Context) iter.Seq2[Dataset, error] {
+	return func(yield func(Dataset, error) bool) {
+		var name, value []byte // of the row before
+		flush := func() bool {
+			if value == nil {
+				return true
+			}
+			d, err := s.datasetOfRow(ctx, value)
+			return yield(d, err) && err == nil
+		}
+		for row, err := range s.kv.Scan(ctx, []byte{rowName}, nil) {
+			if err != nil {
+				yield(Dataset{}, storeError(err))
+				return
+			}
+			prefix := row.Key[:len(row.Key)-4]
+			if !bytes.Equal(prefix, name) {
+				if !flush() {
+					return
+				}
+				name = append(name[:0], prefix...)
+			}
+			value = append(value[:0], row.Value...)
+		}
+		flush()
+	}
+}
+
+// History yields the versions of a name, the first one first.
+func (s *Store) History(ctx context.Context, name string) iter.Seq2[Dataset, error] {
+	return func(yield func(Dataset, error) bool) {
+		if err := ledger.CheckName(name); err != nil {
+			yield(Dataset{}, fmt.Errorf("%w: %w", ErrInvalid, err))
+			return
+		}
+		none := true
+		for row, err := range s.kv.Scan(ctx, namePrefix(name), nil) {
+			if err != nil {
+				yield(Dataset{}, storeError(err))
+				return
+			}
+			none = false
+			d, err := s.datasetOfRow(ctx, row.Value)
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+		if none {
+			yield(Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound))
+		}
+	}
+}
+
+// List yields everything below o in canonical order, with paths relative to o. A
+// file or link yields itself with an empty path.
+func (s *Store) List(ctx context.Context, o Object) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for e, err := range dag.Walk(ctx, s, o.CID) {
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("list %s: %w", o, storeError(err)))
+				return
+			}
+			if e.Path == "" && e.Info.Kind == dag.KindDir {
+				continue
+			}
+			if e.Info.Kind == dag.KindFile && !e.Info.SizeKnown {
+				row, err := s.chunkRow(ctx, dag.ChunkRef{Digest: digestOf(e.Info.CID)})
+				if err != nil {
+					yield(Entry{}, fmt.Errorf("list %s: %w", o, err))
+					return
+				}
+				e.Info.Size, e.Info.SizeKnown = uint64(row.Size), true
+			}
+			if !yield(Entry{Path: e.Path, CID: e.Info.CID, Info: e.Info}, nil) {
+				return
+			}
+		}
+	}
+}

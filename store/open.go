@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/badgerkv"
+	"github.com/koii-network/scale/store/kv"
+	"github.com/koii-network/scale/store/pack"
+)
+
+// A Store is an open store directory. It is safe for concurrent use.
+type Store struct {
+	dir      string
+	opt      Options
+	log      *slog.Logger
+	lock     *Lock
+	kv       kv.Store
+	packs    pack.Store
+	opener   *compress.Opener
+	verifier note.Verifier
+	vkey     string
+	frames   *frameCache
+	pools    pools
+
+	// published is what readers see; only a commit that went all the way moves it.
+	published atomic.Pointer[state]
+	// doubt says why nothing may be appended, or is nil. Set at open.
+	doubt error
+
+	// stopped is set by a commit whose outcome is unknown.
+	stopped atomic.Pointer[error]
+
+	commitMu sync.Mutex // one commit at a time
+	queueMu  sync.Mutex
+	queue    []*commitRequest // guarded by queueMu
+
+	indexMu sync.Mutex // one flush of index rows at a time
+	totals  tally      // guarded by indexMu
+}
+
+// Open takes ownership of the store in dir. When Open returns, the ledger's
+// right edge has been recomputed and compared with its signed checkpoint and with
+// the high-water mark; if they do not agree the store opens for reading only, and
+// Doubt says why.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return open(ctx, dir, o, false)
+}
+
+func (o *Options) setDefaults() error {
+	if o.Command == "" {
+		o.Command = filepath.Base(os.Args[0])
+	}
+	if o.FrameSize == 0 {
+		o.FrameSize = 1 << 20
+	}
+	if o.FrameSize < 0 || o.FrameSize > compress.MaxPlain/2 {
+		return fmt.Errorf("frame size %d is not between 1 and %d: %w", o.FrameSize, compress.MaxPlain/2, ErrInvalid)
+	}
+	if o.Floor == 0 {
+		o.Floor = defaultFloor
+	}
+	if o.Cache == 0 {
+		o.Cache = 32 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+func open(ctx context.Context, dir string, o Options, fresh bool) (_ *Store, err error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: dir, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
+	if s.verifier, err = note.NewVerifier(c.VKey); err != nil {
+		return nil, fmt.Errorf("the log's public key in %s: %w (%v)", filepath.Join(dir, configFile), ErrCorrupt, err)
+	}
+	if s.verifier.Name() != c.Origin {
+		return nil, fmt.Errorf("%s: origin and vkey do not agree: %w", filepath.Join(dir, configFile), ErrCorrupt)
+	}
+	if s.lock, err = AcquireLock(ctx, dir, o.WaitLock, o.Command); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := trimBallast(dir, o.Floor); err != nil {
+		s.log.Warn("ballast", "err", err)
+	}
+	if s.opener, err = compress.NewOpener(); err != nil {
+		return nil, err
+	}
+	db, err := badgerkv.Open(filepath.Join(dir, kvDir), badgerkv.Options{Logger: o.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open the index of store %s: %w", dir, storeError(err))
+	}
+	s.kv = db
+	if o.WrapKV != nil {
+		s.kv = o.WrapKV(db)
+	}
+	tail, err := s.loadTail(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	files, err := pack.Open(filepath.Join(dir, packsDir), pack.Options{}, tail)
+	if err != nil {
+		return nil, fmt.Errorf("open the packs of store %s: %w", dir, storeError(err))
+	}
+	s.packs = files
+	if o.WrapPacks != nil {
+		s.packs = o.WrapPacks(files)
+	}
+	if err := s.loadState(ctx, fresh); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// Close flushes and gives the directory up. It must not run beside other calls.
+func (s *Store) Close() error {
+	var errs []error
+	if s.packs != nil {
+		errs = append(errs, s.packs.Close())
+	}
+	if s.kv != nil {
+		errs = append(errs, s.kv.Close())
+	}
+	if s.opener != nil {
+		s.opener.Close()
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Release())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close store %s: %w", s.dir, storeError(err))
+	}
+	return nil
+}
+
+// Doubt returns nil, or why the store reads but does not append.
+func (s *Store) Doubt() error { return s.doubt }
+
+// VerifierKey returns the log's public key, as verifiers take it.
+func (s *Store) VerifierKey() string { return s.vkey }
+
+// Origin returns the log's name.
+func (s *Store) Origin() string { return s.verifier.Name() }
+
+// LogID returns what entries of this log are bound to.
+func (s *Store) LogID() ledger.LogID {
+	return ledger.LogID{Origin: s.verifier.Name(), KeyID: s.verifier.KeyHash()}
+}
+
+func (s *Store) loadTail(ctx context.Context) (pack.Tail, error) {
+	b, err := s.kv.Get(ctx, []byte{rowTotals}, nil)
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+	case err != nil:
+		return pack.Tail{}, storeError(err)
+	default:
+		if s.totals, err = parseTally(b); err != nil {
+			return pack.Tail{}, err
+		}
+	}
+	b, err = s.kv.Get(ctx, []byte{rowTail}, nil)
+	if errors.Is(err, kv.ErrNotFound) {
+		return pack.Tail{}, nil
+	}
+	if err != nil {
+		return pack.Tail{}, storeError(err)
+	}
+	v, err := uvarints(b, 2)
+	if err != nil {
+		return pack.Tail{}, fmt.Errorf("end of packs: %w", err)
+	}
+	return pack.Tail{Pack: uint32(v[0]), End: v[1]}, nil
+}
+
+// appendable returns why nothing may be appended, or nil.
+func (s *Store) appendable() error {
+	if s.doubt != nil {
+		return s.doubt
+	}
+	if p := s.stopped.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// stop ends appending after a write whose outcome is unknown: what is on disk may
+// differ from what is in memory until the store is opened again.
+func (s *Store) stop(err error) error {
+	e := fmt.Errorf("%w: %w; open the store again to recover", ErrStopped, storeError(err))
+	s.stopped.CompareAndSwap(nil, &e)
+	s.log.Error("store stopped", "err", err)
+	return e
+}
+
+// storeError maps the parts' error classes to the store's.
+func storeError(err error) error {
+	for _, m := range [...]struct{ from, to error }{
+		{kv.ErrNoSpace, ErrNoSpace}, {pack.ErrNoSpace, ErrNoSpace},
+		{kv.ErrCorrupt, ErrCorrupt}, {pack.ErrCorrupt, ErrCorrupt}, {compress.ErrCorrupt, ErrCorrupt},
+		{ledger.ErrCorrupt, ErrCorrupt}, {kv.ErrNotFound, ErrNotFound},
+		{dag.ErrNotFound, ErrNotFound}, {dag.ErrPath, ErrInvalid}, {dag.ErrRange, ErrInvalid}, {dag.ErrFormat, ErrCorrupt},
+	} {
+		if errors.Is(err, m.from) && !errors.Is(err, m.to) {
+			return fmt.Errorf("%w: %w", m.to, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/dag/proof"
+)
+
+// Prove builds a proof that o is in the ledger as published now: of the dataset, of
+// one file in it, or with a range of the smallest run of whole chunks around it.
+// The proof holds no data. Its caller checks it against trusted keys with
+// proof.Verify, like anyone else.
+func (s *Store) Prove(ctx context.Context, o Object, opt ProveOptions) (*proof.Proof, error) {
+	p, err := s.prove(ctx, o, opt)
+	if err != nil {
+		return nil, fmt.Errorf("prove %s: %w", o, storeError(err))
+	}
+	return p, nil
+}
+
+func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.Proof, error) {
+	e, err := s.entryAt(ctx, o.Dataset.Entry)
+	if err != nil {
+		return nil, err
+	}
+	st := s.published.Load()
+	p := &proof.Proof{EntryBlock: e.Block, Index: e.Index, Checkpoint: st.signed}
+	if p.Inclusion, err = ledger.ProveInclusion(ctx, tiles{s}, st.checkpoint.Size, e.Index); err != nil {
+		return nil, err
+	}
+	if opt.Manifest {
+		if o.Path != "" || opt.Range != nil {
+			return nil, fmt.Errorf("a manifest is of a whole dataset: %w", ErrInvalid)
+		}
+		return p, s.proveManifest(ctx, p, e.Entry)
+	}
+	if o.Path == "" && opt.Range == nil {
+		return p, nil
+	}
+	if o.Info.Kind == dag.KindDir {
+		return nil, fmt.Errorf("it is a directory; prove the whole dataset, or one file: %w", ErrInvalid)
+	}
+	f := &proof.FileProof{}
+	root, n := dag.Hash(e.Entry.Commitment), e.Entry.Leaves
+	if f.Index, f.Leaf, err = dag.FindLeaf(ctx, s, root, n, o.Path); err != nil {
+		return nil, err
+	}
+	if f.Path, err = dag.ProveLeaf(ctx, s, root, n, f.Index); err != nil {
+		return nil, err
+	}
+	p.File = f
+	if opt.Range != nil {
+		p.Range, err = s.proveRange(ctx, o, f.Leaf, *opt.Range)
+	}
+	return p, err
+}
+
+func (s *Store) proveManifest(ctx context.Context, p *proof.Proof, e *ledger.Entry) error {
+	for l, err := range dag.Leaves(ctx, s, e.Commitment, e.Leaves, 0) {
+		if err != nil {
+			return err
+		}
+		p.Manifest = append(p.Manifest, l)
+	}
+	return nil
+}
+
+func (s *Store) proveRange(ctx context.Context, o Object, l dag.FileLeaf, r Range) (*proof.RangeProof, error) {
+	if l.Kind != dag.KindFile {
+		return nil, fmt.Errorf("a range is of a file, this is a %v: %w", l.Kind, ErrInvalid)
+	}
+	run, err := dag.FindChunks(ctx, s, o.CID, l, r.From, r.To)
+	if err != nil {
+		return nil, err
+	}
+	p := &proof.RangeProof{First: run.First, Offset: run.Offset}
+	for c, err := range dag.Chunks(ctx, s, o.CID, run.Offset, run.End) {
+		if err != nil {
+			return nil, err
+		}
+		if c.Size == 0 {
+			c.Size = uint32(l.Size) // a file that is one chunk
+		}
+		p.Sizes = append(p.Sizes, c.Size)
+	}
+	p.Left, p.Right, err = dag.ProveChunks(ctx, s, o.CID, l, run.First, run.Last)
+	return p, err
+}

@@ -1,0 +1,74 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/store/pack"
+)
+
+func TestRows(t *testing.T) {
+	c := chunkRow{Loc: pack.Loc{Pack: 3, Off: 1 << 33, Len: 70_000}, Start: 1234, Size: 1 << 17}
+	// Pinned: FORMAT.md says these bytes.
+	want := []byte{3, 0x80, 0x80, 0x80, 0x80, 0x20, 0xf0, 0xa2, 0x04, 0xd2, 0x09, 0x80, 0x80, 0x08}
+	if got := c.append(nil); !bytes.Equal(got, want) {
+		t.Errorf("chunk row %x, want %x", got, want)
+	}
+	if got, err := parseChunkRow(want); err != nil || got != c {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range want {
+		if _, err := parseChunkRow(want[:i]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("cut to %d bytes: %v", i, err)
+		}
+	}
+	if _, err := parseChunkRow(append(want, 0)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("with a byte too many: %v", err)
+	}
+	for prefix, key := range map[string][]byte{
+		"74000000000000000007": tileKey(0, 7), "6e6e616d650000000002": nameKey("name", 2), "690000000000000005": indexKey(rowIndex, 5),
+	} {
+		if got := hexOf(key); got != prefix {
+			t.Errorf("key %s, want %s", got, prefix)
+		}
+	}
+}
+
+func hexOf(b []byte) string {
+	const digits = "0123456789abcdef"
+	var s []byte
+	for _, c := range b {
+		s = append(s, digits[c>>4], digits[c&15])
+	}
+	return string(s)
+}
+
+// Whatever the index holds, rows parse or fail with ErrCorrupt, and what parses is
+// bounded by what a frame can be.
+func FuzzRows(f *testing.F) {
+	f.Add([]byte{3, 0x80, 0x80, 0x80, 0x80, 0x20, 0xf0, 0xa2, 0x04, 0xd2, 0x09, 0x80, 0x80, 0x08})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := parseChunkRow(b); err == nil {
+			if back, err := parseChunkRow(r.append(nil)); err != nil || back != r {
+				t.Errorf("%x parses to %+v, which reads back as %+v, %v", b, r, back, err)
+			}
+			if uint64(r.Start)+uint64(r.Size) > compress.MaxPlain {
+				t.Errorf("%x parses to %+v", b, r)
+			}
+		} else if !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
+		if _, err := parseTally(b); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
+		if _, err := parsePutRow(b); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
+		if _, err := parseInt(b); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
+	})
+}
