@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koii-network/scale/store"
+)
+
+// storeDir returns where the store is. Only the default place is made without being
+// asked for: a store that was named and is missing is more likely a typing error.
+func (a *app) storeDir() (dir string, isDefault bool, err error) {
+	if a.store != "" {
+		return a.store, false, nil
+	}
+	if env := os.Getenv("SCALE_STORE"); env != "" {
+		return env, false, nil
+	}
+	// The XDG specification has relative paths ignored.
+	if data := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
+		return filepath.Join(data, "scale"), true, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", false, usagef("where is the store? %w; give --store or set $SCALE_STORE", err)
+	}
+	return filepath.Join(home, ".local", "share", "scale"), true, nil
+}
+
+// existing returns the directory of a store that exists, if need be because it has
+// just been made.
+func (a *app) existing(ctx context.Context) (string, error) {
+	dir, isDefault, err := a.storeDir()
+	if err != nil {
+		return "", err
+	}
+	if store.Exists(dir) {
+		return dir, nil
+	}
+	if !isDefault {
+		return "", fmt.Errorf("no store in %s: %w; to make one, run: scale init --store %[1]s", dir, store.ErrNotFound)
+	}
+	// Two processes may come here at once; one of them makes it.
+	if err := store.Init(ctx, dir, store.InitOptions{}); err != nil && !store.Exists(dir) {
+		return "", err
+	}
+	vkey, err := store.VerifierKeyOf(dir)
+	if err != nil {
+		return "", err
+	}
+	a.note("made a store in %s\nits log's public key, which verifiers need: %s", dir, vkey)
+	return dir, nil
+}
+
+// open opens the store for one verb. The caller closes it.
+func (a *app) open(cmd *cobra.Command, o store.Options) (*store.Store, error) {
+	dir, err := a.existing(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	o.WaitLock, o.Command = a.waitLock, cmd.CommandPath()
+	s, err := store.Open(cmd.Context(), dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if doubt := s.Doubt(); doubt != nil {
+		a.note("scale: warning: the store reads but does not append: %v", doubt)
+	}
+	return s, nil
+}
+
+// closing closes the store at the end of a verb, and lets a failure of that be seen.
+func closing(s *store.Store, err *error) { *err = errors.Join(*err, s.Close()) }
