@@ -75,6 +75,9 @@ func (s *Store) Totals(ctx context.Context) (Totals, error) {
 		if err != nil {
 			return t, err
 		}
+		if !s.visible(i) {
+			continue
+		}
 		e, err := s.entryAt(ctx, i)
 		if err != nil {
 			return t, err

@@ -112,15 +112,28 @@ func TestStoppedStoreReads(t *testing.T) {
 	}
 }
 
-// A high-water mark that cannot be written is a failed commit that landed.
+// A high-water mark that cannot be written is a failed commit that landed. It is not
+// published, so readers do not see it before the store is opened again.
 func TestHighWaterFails(t *testing.T) {
 	h := newHarness(t, store.Options{})
+	h.mustPut(stream("x", []byte("old")))
 	block := filepath.Join(h.dir, "highwater.new")
 	if err := os.MkdirAll(filepath.Join(block, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.put(stream("x", []byte("x"))); !errors.Is(err, store.ErrStopped) {
 		t.Fatalf("%v, want ErrStopped", err)
+	}
+	if got := h.get("x"); string(got) != "old" {
+		t.Errorf("x reads %q before its new version is published", got)
+	}
+	for d, err := range h.s.Datasets(h.ctx) {
+		if err != nil || d.Version != 1 {
+			t.Errorf("version %d of %s listed, %v", d.Version, d.Name, err)
+		}
+	}
+	if _, err := h.s.Totals(h.ctx); err != nil {
+		t.Error(err)
 	}
 	if err := os.RemoveAll(block); err != nil {
 		t.Fatal(err)

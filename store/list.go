@@ -58,29 +58,55 @@ func lost(err error) error {
 // Datasets yields the newest version of each name, by name.
 func (s *Store) Datasets(ctx context.Context) iter.Seq2[Dataset, error] {
 	return func(yield func(Dataset, error) bool) {
-		var name, value []byte // of the row before
+		var name []byte
+		newest := int64(-1) // of name
 		flush := func() bool {
-			if value == nil {
+			if newest < 0 {
 				return true
 			}
-			d, err := s.datasetOfRow(ctx, value)
+			d, err := s.datasetAt(ctx, newest)
+			newest = -1
 			return yield(d, err) && err == nil
 		}
-		for row, err := range s.kv.Scan(ctx, []byte{rowName}, nil) {
+		for row, err := range s.visibleVersions(ctx, []byte{rowName}) {
 			if err != nil {
-				yield(Dataset{}, storeError(err))
+				yield(Dataset{}, err)
 				return
 			}
-			prefix := row.Key[:len(row.Key)-4]
-			if !bytes.Equal(prefix, name) {
+			if !bytes.Equal(row.name, name) {
 				if !flush() {
 					return
 				}
-				name = append(name[:0], prefix...)
+				name = append(name[:0], row.name...)
 			}
-			value = append(value[:0], row.Value...)
+			newest = row.index
 		}
 		flush()
+	}
+}
+
+// A versionRow is one version of a name.
+type versionRow struct {
+	name  []byte
+	index int64
+}
+
+func (s *Store) visibleVersions(ctx context.Context, prefix []byte) iter.Seq2[versionRow, error] {
+	return func(yield func(versionRow, error) bool) {
+		for row, err := range s.kv.Scan(ctx, prefix, nil) {
+			var v versionRow
+			if err == nil {
+				v.name = row.Key[1 : len(row.Key)-5]
+				v.index, err = parseInt(row.Value)
+			}
+			if err != nil {
+				yield(v, storeError(err))
+				return
+			}
+			if s.visible(v.index) && !yield(v, nil) {
+				return
+			}
+		}
 	}
 }
 
@@ -92,13 +118,13 @@ func (s *Store) History(ctx context.Context, name string) iter.Seq2[Dataset, err
 			return
 		}
 		none := true
-		for row, err := range s.kv.Scan(ctx, namePrefix(name), nil) {
+		for row, err := range s.visibleVersions(ctx, namePrefix(name)) {
 			if err != nil {
-				yield(Dataset{}, storeError(err))
+				yield(Dataset{}, err)
 				return
 			}
 			none = false
-			d, err := s.datasetOfRow(ctx, row.Value)
+			d, err := s.datasetAt(ctx, row.index)
 			if !yield(d, err) || err != nil {
 				return
 			}

@@ -215,8 +215,12 @@ func (s *Store) appendable() error {
 }
 
 // stop ends appending after a write whose outcome is unknown: what is on disk may
-// differ from what is in memory until the store is opened again.
+// differ from what is in memory until the store is opened again. A write that was
+// refused for lack of space is known not to have happened.
 func (s *Store) stop(err error) error {
+	if errors.Is(err, kv.ErrNoSpace) || errors.Is(err, kv.ErrTooLarge) {
+		return storeError(err)
+	}
 	e := fmt.Errorf("%w: %w; open the store again to recover", ErrStopped, storeError(err))
 	s.stopped.CompareAndSwap(nil, &e)
 	s.log.Error("store stopped", "err", err)

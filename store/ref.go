@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -109,12 +110,21 @@ func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
 		}
 		return s.datasetAt(ctx, index)
 	}
-	row, err := s.kv.Last(ctx, digestKey(rowRoot, d))
-	if err != nil {
-		return Dataset{}, fmt.Errorf("dataset %v: %w", c, storeError(err))
+	index = -1
+	for row, err := range s.kv.Scan(ctx, digestKey(rowRoot, d), nil) {
+		if err != nil {
+			return Dataset{}, fmt.Errorf("dataset %v: %w", c, storeError(err))
+		}
+		i, err := parseInt(row.Key[33:])
+		if err != nil {
+			return Dataset{}, err
+		}
+		if s.visible(i) {
+			index = i
+		}
 	}
-	if index, err = parseInt(row.Key[33:]); err != nil {
-		return Dataset{}, err
+	if index < 0 {
+		return Dataset{}, fmt.Errorf("dataset %v: %w", c, ErrNotFound)
 	}
 	ds, err := s.datasetAt(ctx, index)
 	if err == nil && ds.CID != c {
@@ -124,15 +134,35 @@ func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
 	return ds, err
 }
 
+// visible says whether readers may see an entry. Its rows are there from the moment
+// its commit lands, a little before it is published, or without ever being published
+// when the commit failed after that.
+func (s *Store) visible(index int64) bool { return index < s.published.Load().checkpoint.Size }
+
+// newest returns the newest visible version of a name.
 func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
 	row, err := s.kv.Last(ctx, namePrefix(name))
-	if errors.Is(err, kv.ErrNotFound) {
-		return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
+	for {
+		if errors.Is(err, kv.ErrNotFound) {
+			return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
+		}
+		if err != nil {
+			return Dataset{}, storeError(err)
+		}
+		i, err := parseInt(row.Value)
+		if err != nil {
+			return Dataset{}, err
+		}
+		if s.visible(i) {
+			return s.datasetAt(ctx, i)
+		}
+		version := int(binary.BigEndian.Uint32(row.Key[len(row.Key)-4:]))
+		row.Key = nameKey(name, version-1)
+		row.Value, err = s.kv.Get(ctx, row.Key, nil)
+		if err != nil {
+			return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
+		}
 	}
-	if err != nil {
-		return Dataset{}, storeError(err)
-	}
-	return s.datasetOfRow(ctx, row.Value)
 }
 
 func (s *Store) versionOf(ctx context.Context, name string, v int) (Dataset, error) {
