@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,20 +43,21 @@ import (
 
 // Options tune a store. The zero value is the production default.
 type Options struct {
-	// MemTable is the size in bytes of the table in memory that takes commits. 0
-	// means 8 MiB, the least that takes a batch of kv.MaxBatchBytes: Badger allows
-	// 15 % of it.
-	MemTable int64
 	// Logger gets Badger's messages, all at debug level. nil means slog.Default.
 	Logger *slog.Logger
 }
 
 const (
-	defaultMemTable = 8 << 20
-	// Badger builds tables in buffers that it keeps, up to eight of the largest
-	// size there was, and a row that is longer than a block costs several times its
-	// length. So memory is bounded by small tables, and blocks that hold a DAG node.
-	tableSize = 1 << 20
+	// memTable is the size of the table in memory that takes commits, and of its
+	// log: the least that takes a batch of kv.MaxBatchBytes, as Badger allows 15 %
+	// of it. It must never shrink: Badger ends the process when it replays a log
+	// that does not fit.
+	memTable = 8 << 20
+	// Badger builds tables in buffers, of which it keeps up to eight as large as
+	// there ever was one, and a row that is longer than a block costs them several
+	// times its length. So memory is bounded by a small memtable and blocks that
+	// hold a DAG node of 256 links: rows of 12 kB at 10 MB/s take 65 MB, where
+	// 16 MiB and Badger's 4 KiB took 190 MB.
 	blockSize = 16 << 10
 )
 
@@ -82,12 +84,6 @@ var _ kv.Store = (*KV)(nil)
 // Open opens the store in dir, which is made when it is missing (its parent
 // must exist). Damage gives kv.ErrCorrupt, a full disk kv.ErrNoSpace.
 func Open(dir string, o Options) (_ *KV, err error) {
-	if o.MemTable == 0 {
-		o.MemTable = defaultMemTable
-	}
-	if o.MemTable < defaultMemTable {
-		return nil, fmt.Errorf("badgerkv: memtable of %d bytes: want %d or more: %w", o.MemTable, defaultMemTable, fs.ErrInvalid)
-	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -108,14 +104,24 @@ func Open(dir string, o Options) (_ *KV, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("badgerkv: open %s: %w", dir, err)
 	}
-	s.room = room{memTable: o.MemTable, tables: found.tableBytes, statfs: unix.Statfs}
-	if err := s.room.check(dir, 0); err != nil {
+	s.room = room{dir: dir, tables: found.tableBytes, statfs: unix.Statfs}
+	for _, w := range found.logs {
+		s.room.written += w.end
+	}
+	if err := s.room.check(s.room.forOpen()); err != nil {
 		return nil, fmt.Errorf("badgerkv: open %s: %w", dir, err)
 	}
 	if err := found.tidy(); err != nil {
 		return nil, fmt.Errorf("badgerkv: open: %w", err)
 	}
-	if s.db, err = openBadger(badgerOptions(dir, o, found)); err != nil {
+	bo := badgerOptions(dir, o.Logger)
+	if s.room.check(s.room.forCommit(0)) != nil {
+		// No commit will be taken, but reads go on: nothing must be compacted either.
+		bo = bo.WithNumCompactors(0).WithNumLevelZeroTablesStall(math.MaxInt32)
+	} else if found.l0Tables >= l0Close {
+		bo = bo.WithCompactL0OnClose(true)
+	}
+	if s.db, err = openBadger(bo); err != nil {
 		return nil, fmt.Errorf("badgerkv: open %s: %w", dir, err)
 	}
 	s.committed.Store(s.db.MaxVersion())
@@ -147,29 +153,27 @@ func lockDir(dir string) (*os.File, error) {
 	return d, nil
 }
 
-func badgerOptions(dir string, o Options, found inventory) badger.Options {
+func badgerOptions(dir string, l *slog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
-		WithLogger(logger{o.Logger}).
+		WithLogger(logger{l}).
 		WithMetricsEnabled(false).
 		WithBypassLockGuard(true). // we hold the lock
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // commits are serial
-		WithMemTableSize(o.MemTable).
+		WithMemTableSize(memTable).
 		WithNumMemtables(1).
-		WithBaseTableSize(tableSize).
 		WithBlockSize(blockSize).
 		WithValueThreshold(kv.MaxValue + 1).
 		WithValueLogFileSize(1 << 20). // the least: nothing goes there
 		WithVerifyValueChecksum(true).
 		WithChecksumVerificationMode(options.OnBlockRead).
-		WithCompression(options.None).
+		WithCompression(options.None). // index rows: 63 bytes, 55 with zstd; and no cache is needed
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
 		WithNumGoroutines(1).
 		WithNumCompactors(2).
 		WithNumLevelZeroTables(l0Compact).
-		WithNumLevelZeroTablesStall(l0Stall).
-		WithCompactL0OnClose(found.l0Tables >= l0Close)
+		WithNumLevelZeroTablesStall(l0Stall)
 }
 
 // Tables of level 0, of which each short-lived process leaves one behind.

@@ -30,12 +30,13 @@ func (s *KV) Commit(ctx context.Context, b *kv.Batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	if err := s.room.check(s.dir, int64(b.Bytes())); err != nil {
+	if err := s.room.check(s.room.forCommit(int64(b.Bytes()))); err != nil {
 		return fmt.Errorf("badgerkv: commit: %w", err)
 	}
 	ts := s.committed.Load() + 1
 	if err := s.commit(b, ts); err != nil {
-		s.broken = fmt.Errorf("badgerkv: commit: outcome unknown until the store is reopened: %w", err)
+		// As text: kv.ErrNoSpace would say that nothing was written.
+		s.broken = fmt.Errorf("badgerkv: commit: outcome unknown until the store is reopened: %v", err)
 		return s.broken
 	}
 	// From here on readers see the commit. Only then may compactions drop what

@@ -27,9 +27,9 @@ import (
 )
 
 // verifyBytes is how many bytes of tables Open verifies block by block, newest
-// tables first; a million index rows are 65 MB and take about 15 ms. Of the tables
-// beyond it Open verifies the index and the last block, which Badger reads when it
-// opens them, and dies of if they are damaged.
+// tables first: the index of some 100 GB of data. Of the tables beyond it Open
+// verifies the index and the last block, which Badger reads when it opens them,
+// and dies of if they are damaged.
 const verifyBytes = 256 << 20
 
 // registryText is what a KEYREGISTRY without keys holds after 16 random bytes.

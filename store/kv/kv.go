@@ -28,7 +28,7 @@ var (
 
 // Limits that every implementation accepts and enforces. Sizes are bytes.
 const (
-	MaxKey        = 128       // length of a key, at least 1
+	MaxKey        = 160       // length of a key, at least 1
 	MaxValue      = 256 << 10 // length of a value, which may be empty
 	MaxBatchRows  = 8192      // sets and deletes of one batch
 	MaxBatchBytes = 1 << 20   // keys and values of one batch

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 )
 
 // Scanned is what a scan met at one place: a frame, or a stretch of damage.
@@ -41,9 +42,7 @@ type scanner struct {
 // at reads n bytes at off, less at the end of the pack.
 func (s *scanner) at(off int64, n int) ([]byte, error) {
 	n = int(min(int64(n), s.size-off))
-	if cap(s.buf) < n {
-		s.buf = make([]byte, n, max(n, 1<<20))
-	}
+	s.buf = slices.Grow(s.buf[:0], n)
 	b := s.buf[:n]
 	got, err := s.r.ReadAt(b, off)
 	if got < n && err != nil && !errors.Is(err, io.EOF) {
@@ -127,7 +126,7 @@ func (s *scanner) header(off int64) (prefix, error) {
 // the end of the pack.
 func (s *scanner) search(off int64) (int64, error) {
 	magic := binary.BigEndian.AppendUint32(nil, frameMagic)
-	window := make([]byte, 1<<20)
+	window := make([]byte, min(1<<20, max(0, s.size-off)))
 	for off < s.size {
 		n, err := s.r.ReadAt(window[:min(int64(len(window)), s.size-off)], off)
 		if err != nil && !errors.Is(err, io.EOF) {
