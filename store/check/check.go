@@ -17,8 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/note"
@@ -77,8 +79,6 @@ func (f *Finding) affect(what func() string) {
 		f.More++
 	}
 }
-
-func (f *Finding) affected() uint64 { return uint64(len(f.Affected)) + f.More }
 
 // Progress of a check.
 type Progress struct {
@@ -239,8 +239,8 @@ func (c *checker) count(s Severity) {
 
 // flush says of which kinds there was more.
 func (c *checker) flush() {
-	for kind, n := range c.kinds {
-		if n > maxFindings && c.opt.Report != nil {
+	for _, kind := range slices.Sorted(maps.Keys(c.kinds)) {
+		if n := c.kinds[kind]; n > maxFindings && c.opt.Report != nil {
 			c.opt.Report(Finding{Severity: Note, What: fmt.Sprintf("%d more findings like the %d above: %s", n-maxFindings, maxFindings, kind)})
 		}
 	}

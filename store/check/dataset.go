@@ -31,23 +31,25 @@ func (c *checker) checkDatasets(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("%s (entry %d)", e.Name, i)
+		ref := fmt.Sprintf(":%d", i) // should the version not be known
 		if p, ok := parsePut(b); ok {
-			name = fmt.Sprintf("%s@%d (entry %d)", e.Name, p.version, i)
+			ref = fmt.Sprintf("%s@%d", e.Name, p.version)
 		}
-		if err := c.checkDataset(ctx, name, e); err != nil {
+		if err := c.checkDataset(ctx, ref, i, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) checkDataset(ctx context.Context, name string, e *ledger.Entry) error {
+// checkDataset checks the dataset of entry i, to which ref refers.
+func (c *checker) checkDataset(ctx context.Context, ref string, i int64, e *ledger.Entry) error {
+	name := fmt.Sprintf("%s (entry %d)", ref, i)
 	d, err := dag.DigestOf(e.Root)
 	if err != nil {
 		return nil // reported with the ledger
 	}
-	root := ref{codec: e.Root.Prefix().Codec, digest: d}
+	root := link{codec: e.Root.Prefix().Codec, digest: d}
 	if root.codec == cid.Raw {
 		root.tsize = e.Size
 	}
@@ -56,9 +58,17 @@ func (c *checker) checkDataset(ctx context.Context, name string, e *ledger.Entry
 		return err
 	}
 	if t.worst != whole {
-		f := t.lost
-		f.Severity, f.Do = Error, t.remedy.String()
-		f.What = fmt.Sprintf("dataset %s: %d files or directories cannot be read", name, f.affected())
+		f := Finding{
+			Severity: Error, What: fmt.Sprintf("dataset %s: %d files or directories cannot be read", name, t.lostCount),
+			More: t.lostCount - uint64(len(t.lost)), Do: t.remedy.String(),
+		}
+		for _, l := range t.lost {
+			at := ref
+			if l.path != "" {
+				at += "/" + l.path
+			}
+			f.Affected = append(f.Affected, at+": "+losses[l.loss].what)
+		}
 		c.report("datasets", f)
 	}
 	if t.tooMany {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/koii-network/scale/compress"
@@ -37,7 +36,8 @@ func isDamage(err error) bool { return errors.As(err, new(damage)) }
 
 // A packFile is a pack open for reading.
 type packFile struct {
-	*os.File
+	io.ReaderAt
+	io.Closer
 	number uint32
 	end    int64          // nothing is read from here on
 	users  sync.WaitGroup // frames that are being looked at
@@ -181,12 +181,16 @@ func (f *frame) open(o *compress.Opener, b *buffers) (bad []hash, err error) {
 	if crc32.Checksum(b.sealed, castagnoli) != f.sum {
 		return nil, damage("the frame does not match its checksum")
 	}
-	if b.plain, err = o.Open(b.plain[:0], f.codec, b.sealed, int(f.plain)); err != nil {
-		return nil, damage(err.Error())
+	plain := b.sealed
+	if f.codec != compress.Raw || f.sealed != f.plain { // else it is as it was
+		if b.plain, err = o.Open(b.plain[:0], f.codec, b.sealed, int(f.plain)); err != nil {
+			return nil, damage(err.Error())
+		}
+		plain = b.plain
 	}
 	at := uint32(0)
 	for _, c := range f.chunks {
-		if sha256.Sum256(b.plain[at:at+c.size]) != c.digest {
+		if sha256.Sum256(plain[at:at+c.size]) != c.digest {
 			bad = append(bad, c.digest)
 		}
 		at += c.size

@@ -20,7 +20,7 @@ type node struct {
 	loss   loss
 	kind   byte
 	bytes  uint64 // of its block
-	links  []ref
+	links  []link
 	names  []string // of a directory's links
 	sizes  []uint64 // of a file's children
 	shard  []byte   // of a sharded directory, the slots of its links
@@ -60,7 +60,7 @@ func parseNode(b []byte) (n node, ok bool) {
 		if err != nil || codec == cid.DagCBOR {
 			return n, false
 		}
-		n.links = append(n.links, ref{codec: codec, digest: d, tsize: l.Size})
+		n.links = append(n.links, link{codec: codec, digest: d, tsize: l.Size})
 		n.names = append(n.names, l.Name)
 	}
 	switch fs.Type() {

@@ -31,7 +31,7 @@ func openPack(dir string, n uint32) (*packFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &packFile{File: f, number: n, end: fi.Size()}, nil
+	return &packFile{ReaderAt: f, Closer: f, number: n, end: fi.Size()}, nil
 }
 
 // readPacks goes through the packs in order: one goroutine finds the frames by

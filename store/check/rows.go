@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag/ledger"
@@ -198,8 +197,9 @@ func (c *checker) scanChunkRow(k, v []byte) error {
 var emptyDigest = sha256.Sum256(nil)
 
 // getChunk looks a chunk up.
-func (c *checker) getChunk(ctx context.Context, digest hash, buf []byte) (r chunkRow, l loss, err error) {
-	b, err := c.db.Get(ctx, rowKey('b', digest[:]), buf[:0])
+func (c *checker) getChunk(ctx context.Context, digest hash) (r chunkRow, l loss, err error) {
+	var key, value [48]byte
+	b, err := c.db.Get(ctx, append(append(key[:0], 'b'), digest[:]...), value[:0])
 	if errors.Is(err, kv.ErrNotFound) {
 		return r, chunkMissing, nil
 	}
@@ -222,7 +222,11 @@ func (c *checker) rowError(ctx context.Context, err error) error {
 }
 
 func rowKey(prefix byte, parts ...[]byte) []byte {
-	return slices.Concat([]byte{prefix}, slices.Concat(parts...))
+	k := append(make([]byte, 0, 48), prefix)
+	for _, p := range parts {
+		k = append(k, p...)
+	}
+	return k
 }
 
 func be64(i int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
