@@ -95,6 +95,9 @@ func (s *Store) visibleVersions(ctx context.Context, prefix []byte) iter.Seq2[ve
 	return func(yield func(versionRow, error) bool) {
 		for row, err := range s.kv.Scan(ctx, prefix, nil) {
 			var v versionRow
+			if err == nil && len(row.Key) < 6 {
+				err = fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
+			}
 			if err == nil {
 				v.name = row.Key[1 : len(row.Key)-5]
 				v.index, err = parseInt(row.Value)

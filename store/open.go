@@ -129,7 +129,7 @@ func open(ctx context.Context, dir string, o Options, fresh bool) (_ *Store, err
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	files, err := pack.Open(filepath.Join(dir, packsDir), pack.Options{}, tail)
+	files, err := pack.Open(filepath.Join(dir, packsDir), pack.Options{ReadOnly: s.doubt != nil}, tail)
 	if err != nil {
 		return nil, fmt.Errorf("open the packs of store %s: %w", dir, storeError(err))
 	}
@@ -191,6 +191,10 @@ func (s *Store) loadTail(ctx context.Context) (pack.Tail, error) {
 	}
 	b, err = s.kv.Get(ctx, []byte{rowTail}, nil)
 	if errors.Is(err, kv.ErrNotFound) {
+		if s.totals != (tally{}) {
+			// Appending would cut off all that is in the packs.
+			s.doubt = s.doubtf("the row that says where its packs end is missing")
+		}
 		return pack.Tail{}, nil
 	}
 	if err != nil {

@@ -156,12 +156,12 @@ func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
 		if s.visible(i) {
 			return s.datasetAt(ctx, i)
 		}
+		if len(row.Key) < 6 {
+			return Dataset{}, fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
+		}
 		version := int(binary.BigEndian.Uint32(row.Key[len(row.Key)-4:]))
 		row.Key = nameKey(name, version-1)
 		row.Value, err = s.kv.Get(ctx, row.Key, nil)
-		if err != nil {
-			return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
-		}
 	}
 }
 

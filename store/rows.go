@@ -99,7 +99,7 @@ func parseChunkRow(b []byte) (chunkRow, error) {
 	if err != nil {
 		return chunkRow{}, fmt.Errorf("chunk row: %w", err)
 	}
-	if v[0] > math.MaxUint32 || v[2] > math.MaxUint32 || v[4] < 1 || v[3] > compress.MaxPlain || v[4] > compress.MaxPlain-v[3] {
+	if v[0] < 1 || v[0] > math.MaxUint32 || v[2] > math.MaxUint32 || v[4] < 1 || v[3] > compress.MaxPlain || v[4] > compress.MaxPlain-v[3] {
 		return chunkRow{}, fmt.Errorf("chunk row %d: %w", v, ErrCorrupt)
 	}
 	return chunkRow{

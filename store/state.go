@@ -26,6 +26,12 @@ type state struct {
 // the high-water mark, and publishes it. What is wrong with the ledger becomes
 // s.doubt, so that what is there can still be read.
 func (s *Store) loadState(ctx context.Context, fresh bool) error {
+	found := s.doubt
+	defer func() {
+		if found != nil {
+			s.doubt = found
+		}
+	}()
 	st := &state{checkpoint: ledger.Checkpoint{Origin: s.Origin(), Root: ledger.EmptyRoot()}, policyIndex: -1}
 	row, err := s.kv.Last(ctx, []byte{rowCheckpoint})
 	switch {
