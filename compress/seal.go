@@ -17,7 +17,7 @@ type SealOptions struct {
 }
 
 // A Sealer seals frames, one goroutine at a time. It keeps its encoders, which
-// take three times the largest frame and 2 MiB (Best: 40 MiB) beside it.
+// take 12 MiB, for Fast 10 and for Best 44.
 type Sealer struct {
 	scan  *zstd.Encoder // fastest; entropy coding only where there are matches
 	fast  *zstd.Encoder // fastest
