@@ -23,7 +23,7 @@ type Options struct {
 	Command string
 	// Level is the compression of frames written by this process.
 	Level compress.Level
-	// FrameSize is the plain size at which a frame is closed, in bytes; 0 means 1 MiB.
+	// FrameSize is the plain size at which a frame is closed, in bytes; 0 means 4 MiB.
 	FrameSize int
 	// CheckFrames decodes every frame just sealed and compares before it is written.
 	CheckFrames bool

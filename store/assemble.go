@@ -12,7 +12,7 @@ import (
 const (
 	// frameChunks bounds the chunks of a frame, so that its header stays small
 	// beside a read of one of them.
-	frameChunks = 1024
+	frameChunks = 4096
 	// rowBytes is when DAG nodes and commitment rows are sent to be committed.
 	rowBytes = 512 << 10
 )

@@ -50,8 +50,9 @@ type span struct {
 	ready chan error
 }
 
-// spanOps bounds a span, so that a tree of empty files still flows.
-const spanOps = 1024
+// spanOps bounds a span, so that a tree of empty files still flows. A frame of small
+// files, three steps each, fits into one, so that it is decoded once.
+const spanOps = 3*frameChunks + 1024
 
 // read carries out the steps in order. Frames are read and decoded ahead on
 // several goroutines; every chunk has been checked against its digest before visit

@@ -15,7 +15,7 @@ import (
 
 // The memory this process may take is bounded by fixed pools in the engine; the limit
 // makes the garbage collector work harder before a put or get leaves 400 MiB.
-const memoryLimit = 300 << 20
+const memoryLimit = 240 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {

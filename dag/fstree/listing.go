@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +12,18 @@ import (
 // A listing holds the names of a directory in canonical order. It is packed,
 // because a directory may hold millions: a name costs its bytes and 8 more.
 type listing struct {
-	text  []byte // the names; those of directories end in '/', which is what the order wants
+	// text holds the names; those of directories end in '/', which is what the order
+	// wants. It grows by segments: doubling one slice would take as much again.
+	text  [][]byte
 	names []nameRef
 }
+
+// segment is the size of one piece of text. The first piece grows, because most
+// directories are small.
+const (
+	segmentBits = 20
+	segment     = 1 << segmentBits
+)
 
 type nameRef struct {
 	off  uint32
@@ -23,7 +31,9 @@ type nameRef struct {
 	typ  uint8 // unix.DT_*
 }
 
-func (l *listing) bytes(n nameRef) []byte { return l.text[n.off : int(n.off)+int(n.size)] }
+func (l *listing) bytes(n nameRef) []byte {
+	return l.text[n.off>>segmentBits][n.off%segment:][:n.size]
+}
 
 // name returns the name without the slash of a directory.
 func (l *listing) name(n nameRef) string {
@@ -82,14 +92,21 @@ func (l *listing) add(fd int, name []byte, typ uint8) error {
 		}
 		typ = typeOf(&st)
 	}
-	off := len(l.text)
-	if l.text = append(l.text, name...); typ == unix.DT_DIR {
-		l.text = append(l.text, '/')
+	last := len(l.text) - 1
+	if last < 0 || len(l.text[last])+len(name)+1 > segment {
+		if len(l.text) == 1<<(32-segmentBits) {
+			return errors.New("the names in this directory take more than 4 GiB")
+		}
+		last++
+		l.text = append(l.text, make([]byte, 0, min(last, 1)*segment))
 	}
-	if len(l.text) > math.MaxUint32 {
-		return errors.New("the names in this directory take more than 4 GiB")
+	text := l.text[last]
+	off := len(text)
+	if text = append(text, name...); typ == unix.DT_DIR {
+		text = append(text, '/')
 	}
-	l.names = append(l.names, nameRef{off: uint32(off), size: uint16(len(l.text) - off), typ: typ})
+	l.text[last] = text
+	l.names = append(l.names, nameRef{off: uint32(last<<segmentBits | off), size: uint16(len(text) - off), typ: typ})
 	return nil
 }
 
