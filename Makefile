@@ -69,4 +69,4 @@ bench-peers: ## install zstd and build restic, which bench compares with
 
 .PHONY: clean
 clean: ## remove what the targets made, the data of bench included
-	rm -rf bin bench/out $(BENCH_DIR)/data-quick $(BENCH_DIR)/data-full
+	rm -rf bin bench/out $(BENCH_DIR)/data-quick $(BENCH_DIR)/data-full $(BENCH_DIR)/scratch

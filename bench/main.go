@@ -76,7 +76,11 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 			return fmt.Errorf("-only %s: not all of these are workloads", o.only)
 		}
 	}
-	scratch := filepath.Join(o.dir, fmt.Sprintf("scratch-%d", os.Getpid()))
+	scratch := filepath.Join(o.dir, "scratch")
+	// What a run that was killed left.
+	if err := os.RemoveAll(scratch); err != nil {
+		return err
+	}
 	defer os.RemoveAll(scratch)
 	if o.memory {
 		return memory(ctx, all[0], workloads, scratch, out)

@@ -38,7 +38,7 @@ func TestDamagedIndexNeverForks(t *testing.T) {
 	if err := os.WriteFile(more, noise(77<<10), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	flips := 20
+	flips := 8
 	if testing.Short() {
 		flips = 2
 	}

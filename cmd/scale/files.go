@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -41,15 +43,16 @@ type restorer struct {
 	bytes    uint64
 	setID    int // entries with bits that were recorded and may not be restored
 
-	g    errgroup.Group
-	jobs chan *smallFile
-	free sync.Pool // of *smallFile
+	g      errgroup.Group
+	jobs   chan *smallFile
+	free   sync.Pool   // of *smallFile
+	failed atomic.Bool // a worker has
 }
 
 var _ store.Visitor = (*restorer)(nil)
 
 const (
-	restoreWorkers = 3 // they wait for the file system more than they compute
+	restoreWorkers = 4 // they wait for the file system more than they compute
 	smallFileSize  = 256 << 10
 )
 
@@ -63,6 +66,7 @@ func newRestorer(r *fstree.Restore, progress func(uint64)) *restorer {
 			for f := range v.jobs {
 				if err := f.flush(); err != nil && first == nil {
 					first = err
+					v.failed.Store(true)
 				}
 			}
 			return first
@@ -91,6 +95,9 @@ func (v *restorer) Dir(path string, a dag.Attr) error {
 func (v *restorer) Link(path, target string, a dag.Attr) error { return v.r.Link(path, target, a) }
 
 func (v *restorer) File(path string, a dag.Attr, size uint64) (io.WriteCloser, error) {
+	if v.failed.Load() {
+		return nil, errors.New("another file could not be written") // which wait tells
+	}
 	v.count(a)
 	w, err := v.r.File(path, a)
 	if err != nil {

@@ -115,7 +115,10 @@ func (a *app) restore(cmd *cobra.Command, s *store.Store, o store.Object, f getF
 		return err
 	}
 	v := newRestorer(r, func(n uint64) { a.meter.update(n, o.Info.Size) })
-	err = errors.Join(s.GetTree(cmd.Context(), o, v), v.wait())
+	err = s.GetTree(cmd.Context(), o, v)
+	if werr := v.wait(); werr != nil {
+		err = werr // the cause, where there are both
+	}
 	if err != nil {
 		return errors.Join(err, r.Abort())
 	}

@@ -28,7 +28,7 @@ var layers = map[string]struct{ imports, tests []string }{
 	"store/kv":        {},
 	"store/badgerkv":  {imports: []string{"store/kv"}, tests: []string{"store/storetest"}},
 	"store/pack":      {imports: []string{"compress"}, tests: []string{"store/storetest"}},
-	"store/storetest": {imports: []string{"compress", "store/kv", "store/pack"}},
+	"store/storetest": {imports: []string{"compress", "store/kv", "store/pack"}, tests: []string{"store/badgerkv"}},
 	"store": {
 		imports: []string{"compress", "dag", "dag/chunk", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/kv", "store/pack"},
 		tests:   []string{"store/check", "store/storetest"},

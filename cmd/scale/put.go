@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,9 @@ func (a *app) put(cmd *cobra.Command, paths []string, f putFlags) (err error) {
 		if o.Curator, err = store.LoadCurator(f.curatorKey); err != nil {
 			return err
 		}
+	}
+	if err := a.outside(inputs); err != nil {
+		return err
 	}
 	s, err := a.open(cmd, store.Options{Level: level})
 	if err != nil {
@@ -165,6 +169,46 @@ func (a *app) putInputs(ctx context.Context, paths []string, f putFlags) ([]stor
 		inputs = append(inputs, in)
 	}
 	return inputs, nil
+}
+
+// outside refuses to put the store into itself: it changes meanwhile, and it holds
+// private keys.
+func (a *app) outside(inputs []store.Input) error {
+	dir, _, err := a.storeDir()
+	if err != nil {
+		return err
+	}
+	if dir, err = realPath(dir); err != nil {
+		return nil // there is none yet
+	}
+	for _, in := range inputs {
+		p, err := realPath(in.Path)
+		if err != nil || in.Path == "" {
+			continue // put says what is wrong with it
+		}
+		rel, err := filepath.Rel(p, dir)
+		switch {
+		case err != nil || rel == ".." || strings.HasPrefix(rel, "../"):
+			continue
+		case rel == ".":
+			return usagef("%s is the store itself", quote(in.Path))
+		}
+		pattern := "/" + globEscaper.Replace(rel) + "/"
+		if !slices.Contains(in.Exclude, pattern) {
+			return usagef("the store is inside %s; leave it out with --exclude '%s'", quote(in.Path), pattern)
+		}
+	}
+	return nil
+}
+
+var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+func realPath(p string) (string, error) {
+	p, err := filepath.EvalSymlinks(p)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(p)
 }
 
 func parentEntries(ctx context.Context, s *store.Store, refs []string) ([]int64, error) {
