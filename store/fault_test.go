@@ -121,7 +121,7 @@ func TestHighWaterFails(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(block, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.put(stream("x", []byte("x"))); !errors.Is(err, store.ErrStopped) {
+	if _, err := h.put(stream("x", []byte("x")), stream("y", nil)); !errors.Is(err, store.ErrStopped) {
 		t.Fatalf("%v, want ErrStopped", err)
 	}
 	if got := h.get("x"); string(got) != "old" {
@@ -134,6 +134,9 @@ func TestHighWaterFails(t *testing.T) {
 	}
 	if _, err := h.s.Totals(h.ctx); err != nil {
 		t.Error(err)
+	}
+	if _, err := h.s.Resolve(h.ctx, "y"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a name whose only version is not published: %v, want ErrNotFound", err)
 	}
 	if err := os.RemoveAll(block); err != nil {
 		t.Fatal(err)
@@ -374,5 +377,39 @@ func TestFormats(t *testing.T) {
 	}
 	if err := store.Init(h.ctx, filepath.Join(t.TempDir(), "s"), store.InitOptions{Origin: "a b"}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("init with a bad origin: %v, want ErrInvalid", err)
+	}
+}
+
+// What an interrupted Init left behind does not stand in the way of the next one, and
+// somebody's files do.
+func TestInitAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Init(t.Context(), dir, store.InitOptions{}); !errors.Is(err, store.ErrExists) {
+		t.Errorf("over somebody's keys: %v, want ErrExists", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "init"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keys", "log.key"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Init(t.Context(), dir, store.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "init")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the marker stays: %v", err)
+	}
+	s, err := store.Open(t.Context(), dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/koii-network/scale/dag/ledger"
 )
@@ -22,6 +24,7 @@ const Format = 1
 // What is in a store's directory.
 const (
 	configFile    = "scale.json"
+	initFile      = "init" // while Init is under way
 	lockFile      = "lock"
 	ballastFile   = "ballast"
 	highWaterFile = "highwater"
@@ -40,7 +43,8 @@ type config struct {
 
 // Init makes a store in dir, which must not exist or be empty: its log key, its
 // curator key and the first entry of its ledger, the policy that admits this
-// curator. The directory appears complete or not at all.
+// curator. A directory is a store from the moment its scale.json is there, which
+// comes last; what an interrupted Init left is taken away by the next one.
 func Init(ctx context.Context, dir string, o InitOptions) error {
 	if o.Origin == "" {
 		o.Origin = "scale.local/" + strings.ToLower(rand.Text()[:16])
@@ -52,35 +56,79 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	if Exists(dir) {
-		return fmt.Errorf("store %s %w", dir, ErrExists)
-	}
-	if names, err := os.ReadDir(dir); err == nil && len(names) > 0 {
-		return fmt.Errorf("init: %s %w and is not empty; choose another directory", dir, ErrExists)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("init: %w (%w)", ErrExists, err)
-	}
-	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := vacant(dir); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	// Built beside and renamed, so that a crash leaves no half-made store behind
-	// under the name that was asked for.
-	tmp, err := os.MkdirTemp(parent, ".scale-init-")
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("init: %w", err)
+	}
+	// The marker tells leftovers from somebody's files, and its lock tells them from
+	// an Init that is under way.
+	marker, err := os.OpenFile(filepath.Join(dir, initFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	defer os.RemoveAll(tmp)
-	if err := populate(ctx, tmp, o); err != nil {
+	defer marker.Close()
+	if err := flock(ctx, marker, initWait); err != nil {
+		return fmt.Errorf("init %s: another process is at it: %w", dir, ErrBusy)
+	}
+	if Exists(dir) { // made while we waited
+		return fmt.Errorf("store %s %w", dir, ErrExists)
+	}
+	if err := populate(ctx, dir, o); err != nil {
+		removeParts(dir)
 		return fmt.Errorf("init %s: %w", dir, err)
 	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("init: %w", err)
+	return errors.Join(os.Remove(marker.Name()), syncDir(dir), syncDir(filepath.Dir(dir)))
+}
+
+// initWait is how long Init waits for another one.
+const initWait = 10 * time.Second
+
+// vacant says whether a store can be made in dir.
+func vacant(dir string) error {
+	if Exists(dir) {
+		return fmt.Errorf("store %s %w", dir, ErrExists)
 	}
-	return syncDir(parent)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%w)", ErrExists, err)
+	}
+	_, err = os.Lstat(filepath.Join(dir, initFile))
+	begun := err == nil
+	for _, e := range entries {
+		ours := begun && (e.Name() == initFile || slices.Contains(parts, e.Name()))
+		if !ours && e.Name() != "lost+found" { // which an empty file system has
+			return fmt.Errorf("%s %w and is not empty; choose another directory", dir, ErrExists)
+		}
+	}
+	return nil
+}
+
+// parts are what Init makes besides scale.json and its marker.
+var parts = []string{keysDir, kvDir, packsDir, lockFile, ballastFile, highWaterFile, highWaterFile + ".new", configFile + ".new"}
+
+func removeParts(dir string) error {
+	var errs []error
+	for _, name := range parts {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
 }
 
 func populate(ctx context.Context, dir string, o InitOptions) error {
+	if err := removeParts(dir); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
 	for _, d := range []string{kvDir, packsDir} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			return err
@@ -90,18 +138,19 @@ func populate(ctx context.Context, dir string, o InitOptions) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(config{Format: Format, Origin: o.Origin, VKey: vkey}, "", "  ")
+	c := config{Format: Format, Origin: o.Origin, VKey: vkey}
+	s, err := open(ctx, dir, Options{}, c, true)
 	if err != nil {
 		return err
 	}
-	if err := writeFileSync(filepath.Join(dir, configFile), append(b, '\n')); err != nil {
+	if err := errors.Join(s.genesis(ctx), s.Close()); err != nil {
 		return err
 	}
-	s, err := open(ctx, dir, Options{}, true)
+	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.genesis(ctx), s.Close())
+	return replaceFileSync(filepath.Join(dir, configFile), append(b, '\n'))
 }
 
 // Exists reports whether dir holds a store.

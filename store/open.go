@@ -43,6 +43,8 @@ type Store struct {
 	// stopped is set by a commit whose outcome is unknown.
 	stopped atomic.Pointer[error]
 
+	closed bool // by Close, which has no company
+
 	commitMu sync.Mutex // one commit at a time
 	queueMu  sync.Mutex
 	queue    []*commitRequest // guarded by queueMu
@@ -60,7 +62,11 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return open(ctx, dir, o, false)
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, dir, o, c, false)
 }
 
 // defaultFrame is the plain size at which frames are closed. Measured at the default
@@ -93,12 +99,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-func open(ctx context.Context, dir string, o Options, fresh bool) (_ *Store, err error) {
+func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *Store, err error) {
 	if err := o.setDefaults(); err != nil {
-		return nil, err
-	}
-	c, err := readConfig(dir)
-	if err != nil {
 		return nil, err
 	}
 	s := &Store{dir: dir, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
@@ -149,7 +151,12 @@ func open(ctx context.Context, dir string, o Options, fresh bool) (_ *Store, err
 }
 
 // Close flushes and gives the directory up. It must not run beside other calls.
+// Closing again does nothing.
 func (s *Store) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	var errs []error
 	if s.packs != nil {
 		errs = append(errs, s.packs.Close())

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/koii-network/scale/dag"
@@ -40,12 +41,17 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 	if o.Path == "" && opt.Range == nil {
 		return p, nil
 	}
+	leaf := o.Path
 	if o.Info.Kind == dag.KindDir {
-		return nil, fmt.Errorf("it is a directory; prove the whole dataset, or one file: %w", ErrInvalid)
+		leaf += "/" // a directory has a leaf if it is empty
 	}
 	f := &proof.FileProof{}
 	root, n := dag.Hash(e.Entry.Commitment), e.Entry.Leaves
-	if f.Index, f.Leaf, err = dag.FindLeaf(ctx, s, root, n, o.Path); err != nil {
+	f.Index, f.Leaf, err = dag.FindLeaf(ctx, s, root, n, leaf)
+	if o.Info.Kind == dag.KindDir && (opt.Range != nil || errors.Is(err, dag.ErrNotFound)) {
+		return nil, fmt.Errorf("it is a directory; prove the whole dataset, or one file: %w", ErrInvalid)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if f.Path, err = dag.ProveLeaf(ctx, s, root, n, f.Index); err != nil {

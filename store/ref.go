@@ -88,7 +88,7 @@ func (s *Store) resolveDataset(ctx context.Context, head string) (Dataset, error
 			return Dataset{}, err
 		}
 		if v += d.Version; v < 1 {
-			return Dataset{}, fmt.Errorf("%s has %d versions: %w", name, d.Version, ErrNotFound)
+			return Dataset{}, fmt.Errorf("the newest version of %s is %d: %w", name, d.Version, ErrNotFound)
 		}
 	}
 	return s.versionOf(ctx, name, v)
@@ -102,6 +102,9 @@ func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
 	var index int64
 	if c.Prefix().Codec == cid.DagCBOR {
 		b, err := s.kv.Get(ctx, digestKey(rowPosition, d), nil)
+		if errors.Is(err, kv.ErrNotFound) {
+			return Dataset{}, fmt.Errorf("no entry has that CID: %w", ErrNotFound)
+		}
 		if err != nil {
 			return Dataset{}, fmt.Errorf("entry %v: %w", c, storeError(err))
 		}
@@ -124,7 +127,7 @@ func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
 		}
 	}
 	if index < 0 {
-		return Dataset{}, fmt.Errorf("dataset %v: %w", c, ErrNotFound)
+		return Dataset{}, fmt.Errorf("no dataset has that CID: %w", ErrNotFound)
 	}
 	ds, err := s.datasetAt(ctx, index)
 	if err == nil && ds.CID != c {
@@ -143,14 +146,14 @@ func (s *Store) visible(index int64) bool { return index < s.published.Load().ch
 func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
 	row, err := s.kv.Last(ctx, namePrefix(name))
 	for {
+		var i int64
 		if errors.Is(err, kv.ErrNotFound) {
 			return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
 		}
 		if err != nil {
 			return Dataset{}, storeError(err)
 		}
-		i, err := parseInt(row.Value)
-		if err != nil {
+		if i, err = parseInt(row.Value); err != nil {
 			return Dataset{}, err
 		}
 		if s.visible(i) {

@@ -14,6 +14,7 @@ import (
 	"github.com/koii-network/scale/dag/proof"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/check"
+	"github.com/koii-network/scale/store/kv"
 )
 
 // Exit codes. They are part of the interface and never change their meaning.
@@ -46,6 +47,7 @@ var exitCodes = []struct {
 	{errSkipped, exitSkipped},
 	{store.ErrBusy, exitBusy},
 	{store.ErrNoSpace, exitNoSpace},
+	{kv.ErrNoSpace, exitNoSpace},
 	{syscall.ENOSPC, exitNoSpace},
 	{syscall.EDQUOT, exitNoSpace},
 	{store.ErrKeys, exitFailed},

@@ -52,7 +52,6 @@ var owners = map[string][]string{
 	"github.com/dgraph-io/badger":           {"store/badgerkv"},
 	"github.com/klauspost/compress":         {"compress"},
 	"github.com/spf13/cobra":                {"cmd/scale"},
-	"github.com/vbauerster/mpb":             {"cmd/scale"},
 	"filippo.io/age":                        {"cmd/scale"},
 }
 

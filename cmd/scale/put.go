@@ -237,7 +237,7 @@ func putError(ctx context.Context, err error, earlier bool) error {
 		return fmt.Errorf("%w; run scale history to see whether it was recorded", err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w, %s (%w)", errInterrupted, what, err)
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrKeys):
 		return fmt.Errorf("%w; %s; --skip-unreadable leaves out what cannot be read", err, what)
 	}
 	return fmt.Errorf("%w; %s", err, what)

@@ -241,13 +241,21 @@ func (c *checker) stream(ctx context.Context, p *dag.Profile, r io.Reader, attr 
 	return nil
 }
 
+// fileOf names the file that a proof is of.
+func fileOf(v *proof.Verified) string {
+	if v.File.Leaf.Path == "" {
+		return "a dataset that is one file"
+	}
+	return "the file " + quote(v.File.Leaf.Path)
+}
+
 // tree checks a directory.
 func (c *checker) tree(ctx context.Context, p *dag.Profile) error {
 	if c.v.Scope != proof.ScopeDataset {
 		if l := c.v.File.Leaf; c.v.Scope == proof.ScopeFile && l.Kind == dag.KindDir {
 			return c.emptyDir()
 		}
-		return fmt.Errorf("%w: %s is a directory, and the proof is of the file %s; pass that file", proof.ErrRefused, quote(c.data), quote(c.v.File.Leaf.Path))
+		return fmt.Errorf("%w: %s is a directory, and the proof is of %s; pass that file", proof.ErrRefused, quote(c.data), fileOf(c.v))
 	}
 	h := treeHasher{profile: p, keep: c.v.HasManifest, progress: func(n uint64) { c.a.meter.update(n, c.v.Entry.Size) }}
 	t, err := h.hash(ctx, c.data, c.v.Entry.Times)

@@ -23,7 +23,7 @@ func compilePatterns(globs []string) ([]pattern, error) {
 		p.parts = strings.Split(strings.TrimPrefix(s, "/"), "/")
 		for _, part := range p.parts {
 			if part == "" {
-				return nil, fmt.Errorf("exclude pattern %q: empty path element", g)
+				return nil, fmt.Errorf("exclude pattern %q: empty path element: %w", g, path.ErrBadPattern)
 			}
 			if _, err := path.Match(part, ""); err != nil {
 				return nil, fmt.Errorf("exclude pattern %q: %w", g, err)

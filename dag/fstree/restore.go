@@ -147,7 +147,7 @@ func (r *Restore) enter(path string) (*dir, string, error) {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		above, name = path[:i], path[i+1:]
 	}
-	if len(path) > dag.MaxPath || len(name) > dag.MaxName || name == "" || name == "." || name == ".." ||
+	if strings.HasPrefix(path, "/") || len(path) > dag.MaxPath || len(name) > dag.MaxName || name == "" || name == "." || name == ".." ||
 		strings.IndexByte(name, 0) >= 0 {
 		return nil, "", r.fail(path, dag.ErrPath)
 	}

@@ -46,12 +46,6 @@ type foldLevel struct {
 	pending []hash
 }
 
-func (f *fold) reset() {
-	for i := range f.levels {
-		f.levels[i].index, f.levels[i].pending = 0, f.levels[i].pending[:0]
-	}
-}
-
 func (f *fold) push(h hash) { f.add(0, h) }
 
 func (f *fold) add(level int, h hash) {

@@ -101,7 +101,6 @@ type fileWalk struct {
 	*checker
 	o      object
 	chunks fold
-	wrong  bool
 	err    error
 }
 
