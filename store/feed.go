@@ -110,13 +110,30 @@ func (sl *slab) sum(ctx context.Context, s *Store, first int) error {
 	for i := first; i < len(sl.cuts); i++ {
 		c := &sl.cuts[i]
 		c.digest = sha256.Sum256(sl.buf[c.start:c.end])
-		known, err := s.kv.Has(ctx, digestKey(rowChunk, c.digest))
+		known, err := s.stored(ctx, c.digest)
 		if err != nil {
-			return fmt.Errorf("look up chunk: %w", storeError(err))
+			return fmt.Errorf("look up chunk: %w", err)
 		}
 		c.known = known
 	}
 	return nil
+}
+
+// stored says whether a chunk has a row and its frame a place in the packs. One whose
+// pack was lost is stored again, and its row replaced.
+func (s *Store) stored(ctx context.Context, d dag.Digest) (bool, error) {
+	key := digestKey(rowChunk, d)
+	known, err := s.kv.Has(ctx, key)
+	if err != nil || !known {
+		return false, storeError(err)
+	}
+	var scratch [64]byte
+	b, err := s.kv.Get(ctx, key, scratch[:0])
+	if err != nil {
+		return false, storeError(err)
+	}
+	r, err := parseChunkRow(b)
+	return err == nil && s.packs.Holds(r.Loc), nil
 }
 
 // A feeder turns inputs into slabs, in order.

@@ -29,12 +29,20 @@ const lockPoll = 20 * time.Millisecond
 // AcquireLock takes ownership of the store in dir, waiting up to wait for the
 // process that has it. The error is a *LockedError when that time passes.
 func AcquireLock(ctx context.Context, dir string, wait time.Duration, command string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("store %s: %w", dir, ErrNotFound)
 		}
+		if errors.Is(err, unix.ELOOP) {
+			return nil, fmt.Errorf("lock store: %s is a symbolic link: %w", filepath.Join(dir, lockFile), ErrCorrupt)
+		}
 		return nil, fmt.Errorf("lock store: %w", err)
+	}
+	// A store may come from a stranger: nothing but a file of its own is written to.
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("lock store: %s is not a regular file: %w", f.Name(), ErrCorrupt)
 	}
 	if err := flock(ctx, f, wait); err != nil {
 		defer f.Close()

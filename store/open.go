@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -62,11 +63,40 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if err := plainFiles(dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	c, err := readConfig(dir)
 	if err != nil {
 		return nil, err
 	}
 	return open(ctx, dir, o, c, false)
+}
+
+// plainFiles refuses a store with links, pipes or the like where files belong. A store
+// may come from a stranger, and its files are opened, cut and replaced by name.
+func plainFiles(dir string) error {
+	for _, sub := range []string{"", kvDir, packsDir, keysDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if errors.Is(err, fs.ErrNotExist) {
+			if sub == "" || !Exists(dir) {
+				return fmt.Errorf("no store in %s: %w", dir, ErrNotFound)
+			}
+			if sub != keysDir { // which reading does without
+				return fmt.Errorf("%s is missing: %w", filepath.Join(dir, sub), ErrCorrupt)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if t := e.Type(); !t.IsRegular() && (sub != "" || !t.IsDir()) {
+				return fmt.Errorf("%s is not a regular file but %v: %w", filepath.Join(dir, sub, e.Name()), t, ErrCorrupt)
+			}
+		}
+	}
+	return nil
 }
 
 // defaultFrame is the plain size at which frames are closed. Measured at the default

@@ -412,6 +412,9 @@ func TestTlogToolsReadProofs(t *testing.T) {
 	if err := os.Symlink("big", filepath.Join(tree, "link")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(tree, "void"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"before", "tree", "after", "last"} { // so that there is a path to the root
 		scale(t, "put", tree, "--name", name)
 	}
@@ -421,7 +424,7 @@ func TestTlogToolsReadProofs(t *testing.T) {
 	}
 	record := tlog.RecordHash(entry.Block)
 	for _, args := range [][]string{
-		{"tree"}, {"tree", "--manifest"}, {"tree/big"}, {"tree/nothing"}, {"tree/link"},
+		{"tree"}, {"tree", "--manifest"}, {"tree/big"}, {"tree/nothing"}, {"tree/link"}, {"tree/void"},
 		{"tree/big", "--range", "0:1"}, {"tree/big", "--range", "500K:600K"}, {"tree/big", "--range", "0:1M"},
 	} {
 		b := []byte(scale(t, append([]string{"prove"}, args...)...))

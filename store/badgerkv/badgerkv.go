@@ -212,7 +212,7 @@ func systemError(err error) error {
 	if err == nil || errors.As(err, new(unix.Errno)) {
 		return noSpace(err)
 	}
-	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EFBIG} {
 		if strings.Contains(err.Error(), ": "+errno.Error()) {
 			return noSpace(fmt.Errorf("%w: %w", errno, err))
 		}

@@ -44,11 +44,33 @@ type Files struct {
 	newDir bool       // the directory has entries that are not synced
 	synced bool       // nothing was appended since the last Sync
 	wb     writeback
-	header []byte // scratch of Append
-	err    error  // why appending has stopped
+	header []byte            // scratch of Append
+	sizes  map[uint32]uint64 // of packs that Holds looked at, 0 for those that are not there
+	err    error             // why appending has stopped
 }
 
 var _ Store = (*Files)(nil)
+
+// Holds implements Store. A pack that is not appended to keeps its size, so one look
+// at each is enough.
+func (p *Files) Holds(loc Loc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w != nil && loc.Pack == p.tail.Pack {
+		return loc.Off+uint64(loc.Len) <= p.tail.End
+	}
+	size, ok := p.sizes[loc.Pack]
+	if !ok {
+		if fi, err := os.Stat(p.path(loc.Pack)); err == nil {
+			size = uint64(fi.Size())
+		}
+		if p.sizes == nil {
+			p.sizes = make(map[uint32]uint64)
+		}
+		p.sizes[loc.Pack] = size
+	}
+	return loc.Off+uint64(loc.Len) <= size
+}
 
 var errReadOnly = errors.New("packs are open for reading only")
 

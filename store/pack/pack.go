@@ -91,6 +91,10 @@ type Store interface {
 	// concurrent use.
 	ReadFrame(ctx context.Context, loc Loc, buf []byte) (Frame, []byte, error)
 
+	// Holds says whether the pack of loc is there and reaches to the frame's end,
+	// without reading it. It is cheap. Safe for concurrent use.
+	Holds(loc Loc) bool
+
 	// List returns the numbers of the packs, ascending.
 	List() ([]uint32, error)
 
