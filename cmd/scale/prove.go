@@ -31,7 +31,7 @@ With --manifest the proof of a dataset holds the list of its files, so that
 verification can name what differs; it grows with the number of files.`,
 		Example: `  scale prove photos -o photos.tlog-proof
   scale prove photos/a.jpg > a.tlog-proof
-  scale prove big.tar --range 1G:1G --data part.bin -o part.tlog-proof`,
+  scale prove big.tar --range 1G:1025M --data part.bin -o part.tlog-proof`,
 		Args: cobra.ExactArgs(1),
 	}
 	fl := cmd.Flags()
