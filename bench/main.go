@@ -96,7 +96,8 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 				at := (round + i) % len(all)
 				t := all[at]
 				fmt.Fprintf(progress, "round %d of %d: %s, %s\n", round+1, o.rounds, w.name, t.name)
-				got, err := try(ctx, t, w, scratch, round == o.rounds-1)
+				dir := filepath.Join(scratch, fmt.Sprintf("%s-%d-%s", w.name, round, t.name))
+				got, err := try(ctx, t, w, dir, round == o.rounds-1)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", w.name, t.name, err)
 				}

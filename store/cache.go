@@ -2,6 +2,7 @@ package store
 
 import (
 	"container/list"
+	"context"
 	"sync"
 
 	"github.com/koii-network/scale/store/pack"
@@ -14,7 +15,8 @@ type frameCache struct {
 	max   int64
 	size  int64
 	byLoc map[pack.Loc]*list.Element
-	order *list.List // of *cachedFrame, newest first
+	order *list.List                 // of *cachedFrame, newest first
+	busy  map[pack.Loc]chan struct{} // frames being decoded, closed when they are
 }
 
 // A cachedFrame is a frame whose first len(plain) bytes are decoded.
@@ -24,19 +26,44 @@ type cachedFrame struct {
 }
 
 func newFrameCache(max int64) *frameCache {
-	return &frameCache{max: max, byLoc: map[pack.Loc]*list.Element{}, order: list.New()}
+	return &frameCache{max: max, byLoc: map[pack.Loc]*list.Element{}, order: list.New(), busy: map[pack.Loc]chan struct{}{}}
 }
 
-// get returns the frame's first n plain bytes, or nil.
-func (c *frameCache) get(loc pack.Loc, n int) []byte {
+// take returns the frame's first n plain bytes if they are there. If not, the caller
+// is to decode the frame and must then call done; whoever wants the same frame waits
+// for that. known says that the frame is there, but not that much of it.
+func (c *frameCache) take(ctx context.Context, loc pack.Loc, n int) (plain []byte, known bool, err error) {
+	for {
+		c.mu.Lock()
+		if e, ok := c.byLoc[loc]; ok {
+			known = true
+			if f := e.Value.(*cachedFrame); len(f.plain) >= n {
+				c.order.MoveToFront(e)
+				c.mu.Unlock()
+				return f.plain, true, nil
+			}
+		}
+		wait, ok := c.busy[loc]
+		if !ok {
+			c.busy[loc] = make(chan struct{})
+			c.mu.Unlock()
+			return nil, known, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}
+
+// done ends what take began.
+func (c *frameCache) done(loc pack.Loc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.byLoc[loc]
-	if !ok || len(e.Value.(*cachedFrame).plain) < n {
-		return nil
-	}
-	c.order.MoveToFront(e)
-	return e.Value.(*cachedFrame).plain
+	close(c.busy[loc])
+	delete(c.busy, loc)
 }
 
 func (c *frameCache) put(loc pack.Loc, plain []byte) {

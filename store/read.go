@@ -155,9 +155,12 @@ func (s *Store) load(ctx context.Context, sp *span, sealed []byte) ([]byte, erro
 	if sp.loc.Pack == 0 {
 		return sealed, nil
 	}
-	if sp.plain = s.frames.get(sp.loc, sp.need); sp.plain != nil {
-		return sealed, nil
+	plain, known, err := s.frames.take(ctx, sp.loc, sp.need)
+	if err != nil || plain != nil {
+		sp.plain = plain
+		return sealed, err
 	}
+	defer s.frames.done(sp.loc)
 	f, sealed, err := s.packs.ReadFrame(ctx, sp.loc, sealed)
 	if err != nil {
 		return sealed, fmt.Errorf("frame at %d in pack %d: %w", sp.loc.Off, sp.loc.Pack, storeError(err))
@@ -165,14 +168,18 @@ func (s *Store) load(ctx context.Context, sp *span, sealed []byte) ([]byte, erro
 	if sp.need > int(f.PlainSize) {
 		return sealed, fmt.Errorf("frame at %d in pack %d has %d bytes, the index wants %d: %w", sp.loc.Off, sp.loc.Pack, f.PlainSize, sp.need, ErrCorrupt)
 	}
-	// A frame of which little is wanted now is likely to be wanted again soon. One
-	// that is read through is not, and its buffer is better reused.
-	share := sp.used*2 < int(f.PlainSize)
-	dst := sp.buf[:0]
-	if share {
-		dst = make([]byte, 0, sp.need)
+	// A frame of which little is wanted now is likely to be wanted again soon, and
+	// then further on: versions alternate between old frames and new. One that is read
+	// through is not, and its buffer is better reused.
+	share := known || sp.used*2 < int(f.PlainSize)
+	need, dst := sp.need, sp.buf[:0]
+	if known {
+		need = int(f.PlainSize)
 	}
-	plain, err := s.opener.OpenPrefix(dst, f.Codec, f.Sealed, int(f.PlainSize), sp.need)
+	if share {
+		dst = make([]byte, 0, need)
+	}
+	plain, err = s.opener.OpenPrefix(dst, f.Codec, f.Sealed, int(f.PlainSize), need)
 	if err != nil {
 		return sealed, fmt.Errorf("frame at %d in pack %d: %w", sp.loc.Off, sp.loc.Pack, storeError(err))
 	}
