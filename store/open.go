@@ -174,6 +174,11 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 	if o.WrapPacks != nil {
 		s.packs = o.WrapPacks(files)
 	}
+	if s.doubt == nil {
+		if err := s.checkTail(ctx, tail); err != nil {
+			s.doubt = s.doubtf("the end of its packs is not the one it recorded last: %v", err)
+		}
+	}
 	if err := s.loadState(ctx, fresh); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}

@@ -34,6 +34,45 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
+// Nor must one that knows an older end.
+func TestOlderTail(t *testing.T) {
+	h := newHarness(t, store.Options{})
+	older := func() []byte {
+		h.close()
+		db, err := badgerkv.Open(h.dir+"/kv", badgerkv.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		b, err := db.Get(h.ctx, []byte("p"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	h.mustPut(stream("x", text(1, 300_000)))
+	end := older()
+	h.open()
+	h.mustPut(stream("y", text(2, 300_000)))
+	h.close()
+	db, err := badgerkv.Open(h.dir+"/kv", badgerkv.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch kv.Batch
+	batch.Set([]byte("p"), end)
+	if err := errors.Join(db.Commit(h.ctx, &batch), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.open()
+	if _, err := h.put(stream("z", []byte("z"))); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("%v, want ErrReadOnly", err)
+	}
+	if got := h.get("y"); string(got) != string(text(2, 300_000)) {
+		t.Error("y reads back differently")
+	}
+}
+
 func TestLongestName(t *testing.T) {
 	h := newHarness(t, store.Options{})
 	name := strings.Repeat("n", 128)
