@@ -63,7 +63,7 @@ func (s *Store) fileOps(ctx context.Context, file cid.Cid, from, to uint64) iter
 func (s *Store) GetTree(ctx context.Context, o Object, v Visitor) error {
 	var file io.WriteCloser
 	var want, got uint64
-	err := s.read(ctx, s.treeOps(ctx, o.CID), func(p *op, data []byte) (err error) {
+	err := s.read(ctx, s.treeOps(ctx, o), func(p *op, data []byte) (err error) {
 		switch p.kind {
 		case opDir:
 			return v.Dir(p.path, p.attr)
@@ -95,14 +95,22 @@ func (s *Store) GetTree(ctx context.Context, o Object, v Visitor) error {
 	return nil
 }
 
-func (s *Store) treeOps(ctx context.Context, root cid.Cid) iter.Seq2[op, error] {
+func (s *Store) treeOps(ctx context.Context, root Object) iter.Seq2[op, error] {
 	return func(yield func(op, error) bool) {
-		for e, err := range dag.Walk(ctx, s, root) {
+		for e, err := range dag.Walk(ctx, s, root.CID) {
 			if err != nil {
 				yield(op{}, err)
 				return
 			}
 			o := op{path: e.Path, attr: e.Info.Attr, size: e.Info.Size, target: e.Info.Target}
+			if !e.Info.SizeKnown {
+				// Of a file that is one chunk the directory's Tsize is the size, which is
+				// compared with the index when its bytes are looked up.
+				o.size = e.Tsize
+				if e.Path == "" {
+					o.size = root.Info.Size
+				}
+			}
 			switch e.Info.Kind {
 			case dag.KindDir:
 				o.kind = opDir
@@ -122,21 +130,19 @@ func (s *Store) treeOps(ctx context.Context, root cid.Cid) iter.Seq2[op, error] 
 }
 
 func (s *Store) yieldFile(ctx context.Context, o op, info dag.Info, yield func(op, error) bool) bool {
-	var row chunkRow
-	if !info.SizeKnown {
-		var err error
-		if row, err = s.chunkRow(ctx, dag.ChunkRef{Digest: digestOf(info.CID)}); err != nil {
-			return yield(op{}, err)
-		}
-		o.size = uint64(row.Size)
-	}
 	o.kind = opFile
 	if !yield(o, nil) {
 		return false
 	}
 	if o.size > 0 {
 		for c, err := range dag.Chunks(ctx, s, info.CID, 0, o.size) {
-			if !yield(op{ref: c, row: row}, err) || err != nil {
+			if c.Size == 0 && err == nil {
+				if o.size > dag.MaxBlock {
+					err = fmt.Errorf("%q: a chunk of %d bytes: %w", o.path, o.size, ErrCorrupt)
+				}
+				c.Size = uint32(o.size)
+			}
+			if !yield(op{ref: c}, err) || err != nil {
 				return false
 			}
 		}

@@ -151,12 +151,12 @@ func (s *Store) List(ctx context.Context, o Object) iter.Seq2[Entry, error] {
 				continue
 			}
 			if e.Info.Kind == dag.KindFile && !e.Info.SizeKnown {
-				row, err := s.chunkRow(ctx, dag.ChunkRef{Digest: digestOf(e.Info.CID)})
-				if err != nil {
-					yield(Entry{}, fmt.Errorf("list %s: %w", o, err))
-					return
+				if e.Path == "" {
+					e.Info = o.Info
+				} else {
+					// Of a file that is one chunk the directory's Tsize is the size.
+					e.Info.Size, e.Info.SizeKnown = e.Tsize, true
 				}
-				e.Info.Size, e.Info.SizeKnown = uint64(row.Size), true
 			}
 			if !yield(Entry{Path: e.Path, CID: e.Info.CID, Info: e.Info}, nil) {
 				return
