@@ -29,9 +29,10 @@ const (
 	rowTotals     = 's' // running totals of chunks, plain and packed bytes
 )
 
-// rowPart is the most of one commitment row that is kept under one key. A row of
-// 256 leaves with paths of 4 KiB is larger than the key-value contract allows.
-const rowPart = 128 << 10
+// rowPart is the most of one commitment row that is kept under one key. A row of 256
+// leaves with paths of 4 KiB is larger than the key-value contract allows, and one that
+// is longer than a block of Badger's tables costs it several times its length in memory.
+const rowPart = 12 << 10
 
 func digestKey(prefix byte, d [32]byte) []byte {
 	k := make([]byte, 33)

@@ -14,7 +14,7 @@ import (
 // sooner or later, and lookups by digest touch every table at random. To keep the
 // process small, the pages are given back when more than maxResident bytes are in.
 const (
-	maxResident = 128 << 20
+	maxResident = 112 << 20
 	// A check costs one read of a file in /proc, so it comes after so many lookups
 	// and bytes of rows.
 	trimLookups = 1 << 10

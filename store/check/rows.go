@@ -44,7 +44,7 @@ type tail struct {
 func (t tail) String() string { return fmt.Sprintf("byte %d of pack %d", t.end, t.pack) }
 
 // rowPart is the length of the parts of a commitment row but the last.
-const rowPart = 128 << 10
+const rowPart = 12 << 10
 
 // maxIndex is above every index of an entry.
 const maxIndex = 1 << 62
