@@ -6,7 +6,7 @@ ROUNDS ?= 3
 ONLY ?=
 BENCH_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scale-bench
 
-GO ?= go
+export GO ?= go
 TOOL = $(GO) tool -modfile=.ci/tools.mod
 
 # A clone owned by someone else makes git, and with it the stamping of binaries, fail.
@@ -32,12 +32,17 @@ demo: build ## put a real tree, get it back, prove, verify, and be refused
 fmt: ## gofmt everything
 	gofmt -s -w $$($(GO) list -f '{{.Dir}}' ./...)
 
+.PHONY: generate
+generate: ## the code of the API from its .proto files
+	.ci/proto generate
+
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck; the API and what is generated from it
 	@files=$$(gofmt -s -l $$($(GO) list -f '{{.Dir}}' ./...)); \
 	if [ -n "$$files" ]; then echo "not formatted, run make fmt:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
+	.ci/proto check
 
 # The race detector makes code several times slower, so -short asks the tests that
 # work on large data for less of it; the second run gives them all of it.
@@ -51,7 +56,7 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build bench-peers ## beside zstd and restic: the full workloads, 20 minutes, 10 GB of disk
+bench: build bench-peers ## beside zstd and restic, and a node: the full workloads, 30 minutes, 10 GB of disk
 	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)'
 
 .PHONY: bench-quick

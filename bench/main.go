@@ -4,7 +4,8 @@
 // medians: time, CPU seconds, peak memory, bytes stored, and what of it was durable
 // when the tool returned. It compares what the tools give back with what they were
 // given and has them check their stores. In the full scale it ends with the targets,
-// and fails if SCALE misses one. It only uses the tools' command lines.
+// and fails if SCALE misses one. It only uses the tools' command lines, and the API of a
+// node: what "scale serve" does, it compares with what the command line does alone.
 //
 // Making the data takes a while; it stays in the data directory for the next run.
 package main
@@ -34,7 +35,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin/scale", "the SCALE binary")
 	flag.StringVar(&o.dir, "dir", "", "directory for data and scratch stores, with restic in it (required)")
 	flag.StringVar(&o.out, "out", "bench/out", "directory for the JSON results")
-	flag.StringVar(&o.only, "only", "", "names of workloads, separated by commas; default all")
+	flag.StringVar(&o.only, "only", "", "names of workloads or of parts of the node's, separated by commas; default all")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each tool runs over each workload")
 	flag.BoolVar(&o.memory, "memory", false, "instead put and get under a limit of 512 MiB of memory")
 	flag.Parse()
@@ -69,11 +70,18 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	data := make(map[string]workload)
+	for _, w := range workloads {
+		data[w.name] = w
+	}
+	var names []string
 	if o.only != "" {
-		names := strings.Split(o.only, ",")
+		names = strings.Split(o.only, ",")
 		workloads = slices.DeleteFunc(workloads, func(w workload) bool { return !slices.Contains(names, w.name) })
-		if len(workloads) != len(names) {
-			return fmt.Errorf("-only %s: not all of these are workloads", o.only)
+	}
+	for _, name := range names {
+		if _, ok := data[name]; !ok && !isNodePart(name) {
+			return fmt.Errorf("-only %s: there is no %s", o.only, name)
 		}
 	}
 	scratch := filepath.Join(o.dir, "scratch")
@@ -109,6 +117,10 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 			results[i].Median = median(results[i].Trials)
 		}
 		r.Results = append(r.Results, results...)
+	}
+	b := &nodeBench{bin: o.bin, scratch: scratch, rounds: o.rounds, full: o.scale == "full", progress: progress, workloads: data}
+	if r.Node, err = b.run(ctx, names); err != nil {
+		return err
 	}
 	if err := r.save(o.out); err != nil {
 		return err

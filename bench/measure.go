@@ -95,7 +95,7 @@ func allocated(root string) (int64, error) {
 func settle(input string) error {
 	syscall.Sync()
 	return filepath.WalkDir(input, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() { // a store that is served has a socket
 			return err
 		}
 		f, err := os.Open(name)

@@ -32,6 +32,7 @@ type report struct {
 	Machine  string            `json:"machine"`
 	Versions map[string]string `json:"versions"`
 	Results  []result          `json:"results"`
+	Node     *nodeReport       `json:"node,omitempty"`
 }
 
 // median takes the median of each figure by itself.
@@ -43,16 +44,16 @@ func median(trials []trial) trial {
 	}
 }
 
-func medianSample(trials []trial, of func(trial) sample) sample {
+func medianSample[T any](trials []T, of func(T) sample) sample {
 	return sample{
-		Wall: middle(trials, func(t trial) float64 { return of(t).Wall }),
-		CPU:  middle(trials, func(t trial) float64 { return of(t).CPU }),
-		Peak: middle(trials, func(t trial) int64 { return of(t).Peak }),
+		Wall: middle(trials, func(t T) float64 { return of(t).Wall }),
+		CPU:  middle(trials, func(t T) float64 { return of(t).CPU }),
+		Peak: middle(trials, func(t T) int64 { return of(t).Peak }),
 	}
 }
 
-func middle[T cmp.Ordered](trials []trial, of func(trial) T) T {
-	values := make([]T, len(trials))
+func middle[T any, V cmp.Ordered](trials []T, of func(T) V) V {
+	values := make([]V, len(trials))
 	for i, t := range trials {
 		values[i] = of(t)
 	}
@@ -94,6 +95,13 @@ func (r *report) save(dir string) error {
 const mb = 1e6
 
 func (r *report) print(out io.Writer, workloads []workload) {
+	r.printTools(out, workloads)
+	if r.Node != nil {
+		r.Node.print(out)
+	}
+}
+
+func (r *report) printTools(out io.Writer, workloads []workload) {
 	fmt.Fprintf(out, "%s, %s; medians of %d, warm cache\n", r.Machine, time.Now().UTC().Format(time.DateOnly), r.Rounds)
 	for _, tool := range []string{"scale", "restic", "zstd"} {
 		fmt.Fprintf(out, "%s: %s\n", tool, r.Versions[tool])
@@ -141,6 +149,9 @@ func (r *report) verdict(out io.Writer) error {
 			word, missed = "MISSED", true
 		}
 		fmt.Fprintf(out, "%-7s%s\n", word, fmt.Sprintf(format, args...))
+	}
+	if r.Node != nil {
+		r.Node.judge(say)
 	}
 	for _, res := range r.Results {
 		if res.Tool != "scale" {

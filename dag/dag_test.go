@@ -156,7 +156,10 @@ func canonical(entries []entry) []entry {
 }
 
 func buildTree(p *Profile, s Sink, entries []entry) (Tree, error) {
-	b := NewTreeBuilder(p, s)
+	return addTree(NewTreeBuilder(p, s), entries)
+}
+
+func addTree(b *TreeBuilder, entries []entry) (Tree, error) {
 	for _, e := range entries {
 		var err error
 		switch e.kind {

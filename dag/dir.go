@@ -1,12 +1,12 @@
 package dag
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
+
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 // Limits of what a tree holds, those of Linux.
@@ -55,134 +55,127 @@ func checkTarget[S []byte | string](target S) error {
 	return nil
 }
 
-// An entrySet holds the entries of one directory, a million of them in some
-// 70 MB: packed into segments, with one 4-byte reference each.
-type entrySet struct {
-	segments [][]byte
-	refs     []uint32 // segment<<segmentBits | place in it
-	sorted   bool     // so far they came in order of name
-}
-
-const (
-	segmentBits = 20
-	segmentSize = 1 << segmentBits
-	// entryMax is the largest packed entry: codec, digest, size, name.
-	entryMax = 1 + 32 + binary.MaxVarintLen64 + 1 + MaxName
-)
-
-// reset empties the set and keeps memory for a directory of usual size.
-func (s *entrySet) reset() {
-	if len(s.segments) > 0 {
-		s.segments = s.segments[:1]
-		s.segments[0] = s.segments[0][:0]
-	}
-	if cap(s.refs) > segmentSize/16 {
-		s.refs = nil
-	}
-	s.refs = s.refs[:0]
-	s.sorted = true
-}
-
-func (s *entrySet) add(l link, name string) error {
-	last := len(s.segments) - 1
-	switch {
-	case last < 0:
-		s.segments = append(s.segments, nil)
-		last = 0
-	case len(s.segments[last]) > segmentSize-entryMax:
-		if last++; last == 1<<(32-segmentBits) {
-			return fmt.Errorf("directory of more than %d entries: %w", len(s.refs), ErrRange)
-		}
-		s.segments = append(s.segments, make([]byte, 0, segmentSize))
-	}
-	seg := s.segments[last]
-	if n := len(s.refs); n > 0 && s.sorted {
-		_, before := s.entry(s.refs[n-1])
-		s.sorted = string(before) < name
-	}
-	s.refs = append(s.refs, uint32(last<<segmentBits|len(seg)))
-	seg = append(seg, l.codec)
-	seg = append(seg, l.digest[:]...)
-	seg = binary.AppendUvarint(seg, l.tsize)
-	seg = append(seg, byte(len(name)))
-	s.segments[last] = append(seg, name...)
-	return nil
-}
-
-// entry unpacks an entry. The name is valid until the set changes.
-func (s *entrySet) entry(ref uint32) (link, []byte) {
-	p := s.segments[ref>>segmentBits][ref&(segmentSize-1):]
-	l := link{codec: p[0], digest: Digest(p[1:33])}
-	var n int
-	l.tsize, n = binary.Uvarint(p[33:])
-	p = p[33+n:]
-	return l, p[1 : 1+int(p[0])]
-}
-
-func (s *entrySet) name(ref uint32) []byte {
-	_, name := s.entry(ref)
-	return name
-}
-
-// sort puts the references into order of name and refuses a name that is
-// there twice.
-func (s *entrySet) sort() error {
-	if s.sorted {
-		return nil
-	}
-	slices.SortFunc(s.refs, func(a, b uint32) int {
-		return bytes.Compare(s.name(a), s.name(b))
-	})
-	for i := 1; i < len(s.refs); i++ {
-		if name := s.name(s.refs[i]); string(name) == string(s.name(s.refs[i-1])) {
-			return fmt.Errorf("two entries of the name %q: %w", name, ErrOrder)
-		}
-	}
-	s.sorted = true
-	return nil
-}
-
 // A dirBuilder gathers one directory.
 type dirBuilder struct {
-	attr  Attr
-	path  int // length of its path
-	set   entrySet
-	size  int    // bytes that its links take in a basic directory
-	tsize uint64 // sum of the links'
-}
-
-func (d *dirBuilder) add(l link, name string) error {
-	if d.tsize > math.MaxInt64-l.tsize {
-		return fmt.Errorf("tree of more than %d bytes: %w", int64(math.MaxInt64), ErrRange)
-	}
-	d.size += l.size(len(name))
-	d.tsize += l.tsize
-	return d.set.add(l, name)
+	attr Attr
+	path int // length of its path
+	n    int // entries
+	// entries are sorted by name as long as the directory may turn out to be one
+	// node, and by hash and name once it is known to be sharded. The values are
+	// links.
+	entries *extsort.Sorter
+	sharded bool
+	size    int    // bytes of the one node
+	tsize   uint64 // sum of the links'
 }
 
 // A nodeWriter encodes directories and links and gives them to the sink.
 type nodeWriter struct {
 	sink  Sink
 	limit int // Profile.dirLimit
+	space *extsort.Space
 	block []byte
 	msg   []byte
+	key   []byte
+	value []byte
+	last  []byte // name
 	hamt  hamtWriter
 }
 
-// dir writes a directory, as one node where that is small enough.
-func (w *nodeWriter) dir(d *dirBuilder) (link, error) {
-	if err := d.set.sort(); err != nil {
-		return link{}, err
+// open begins a directory.
+func (w *nodeWriter) open(d *dirBuilder, a Attr, path int) {
+	w.msg = dirMessage(w.msg[:0], a)
+	*d = dirBuilder{attr: a, path: path, entries: w.space.Sorter(), size: dataSize(len(w.msg))}
+}
+
+func (w *nodeWriter) add(d *dirBuilder, l link, name string) error {
+	if d.tsize > math.MaxInt64-l.tsize {
+		return fmt.Errorf("tree of more than %d bytes: %w", int64(math.MaxInt64), ErrRange)
+	}
+	d.n++
+	d.size += l.size(len(name))
+	d.tsize += l.tsize
+	if !d.sharded && d.size > w.limit {
+		if err := w.shard(d); err != nil {
+			return err
+		}
+	}
+	w.value = l.append(w.value[:0])
+	w.key = w.key[:0]
+	if d.sharded {
+		w.key = appendHash(w.key, name)
+	}
+	w.key = append(w.key, name...)
+	return d.entries.Add(w.key, w.value)
+}
+
+// shard sorts the entries so far by their hashes instead.
+func (w *nodeWriter) shard(d *dirBuilder) error {
+	byName := d.entries
+	defer byName.Close()
+	d.entries, d.sharded = w.space.Sorter(), true
+	for e, err := range byName.Sorted() {
+		if err == nil {
+			w.key = append(appendHash(w.key[:0], e.Key), e.Key...)
+			w.value = append(w.value[:0], e.Value...) // e is valid until the next call
+			err = d.entries.Add(w.key, w.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func appendHash[S []byte | string](b []byte, name S) []byte {
+	return binary.BigEndian.AppendUint64(b, hamtHashOf([]byte(name)))
+}
+
+// append encodes a link as the value of an entry that is sorted.
+func (l link) append(b []byte) []byte {
+	b = append(b, l.codec)
+	b = append(b, l.digest[:]...)
+	return binary.AppendUvarint(b, l.tsize)
+}
+
+// parseEntry is the inverse of link.append.
+func parseEntry(b []byte) (link, error) {
+	c := cursor{rest: b}
+	l := link{codec: c.byte()}
+	copy(l.digest[:], c.bytes(uint64(len(l.digest))))
+	l.tsize = c.uvarint()
+	if !c.end() {
+		return l, fmt.Errorf("entry of %d bytes in the %w", len(b), extsort.ErrScratch)
+	}
+	return l, nil
+}
+
+func errTwice(name []byte) error {
+	return fmt.Errorf("two entries of the name %q: %w", name, ErrOrder)
+}
+
+// close ends a directory and writes it, as one node where that is small enough.
+func (w *nodeWriter) close(d *dirBuilder) (link, error) {
+	defer d.entries.Close()
+	if d.sharded {
+		return w.hamt.write(w.sink, d.entries, d.attr)
+	}
+	w.block, w.last = w.block[:0], w.last[:0]
+	for e, err := range d.entries.Sorted() {
+		if err != nil {
+			return link{}, err
+		}
+		l, err := parseEntry(e.Value)
+		if err != nil {
+			return link{}, err
+		}
+		if string(e.Key) == string(w.last) {
+			return link{}, errTwice(e.Key)
+		}
+		w.last = append(w.last[:0], e.Key...)
+		w.block = appendLink(w.block, l, "", e.Key)
 	}
 	w.msg = dirMessage(w.msg[:0], d.attr)
-	if d.size+dataSize(len(w.msg)) > w.limit {
-		return w.hamt.write(w.sink, &d.set, d.attr)
-	}
-	w.block = w.block[:0]
-	for _, ref := range d.set.refs {
-		l, name := d.set.entry(ref)
-		w.block = appendLink(w.block, l, "", name)
-	}
 	w.block = appendData(w.block, w.msg)
 	return writeNode(w.sink, w.block, d.tsize)
 }

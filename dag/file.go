@@ -58,7 +58,7 @@ type fileLevel struct {
 
 // NewFileBuilder returns a builder that gives what it makes to s.
 func NewFileBuilder(p *Profile, s Sink) *FileBuilder {
-	return &FileBuilder{sink: s, max: p.splitter.Max(), rows: rowBuilder{sink: s}, group: make([]Hash, 0, rowWidth)}
+	return &FileBuilder{sink: s, max: p.splitter.Max(), rows: rowBuilder{sink: s}}
 }
 
 // AddChunk adds the next chunk of the file.

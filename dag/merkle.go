@@ -39,24 +39,23 @@ func foldRoot(h []Hash) Hash {
 		return emptyRoot
 	}
 	for len(h) > 1 {
-		n := 0
-		for i := 0; i < len(h); i += 2 {
-			if i+1 < len(h) {
-				h[n] = hashNode(&h[i], &h[i+1])
-			} else {
-				h[n] = h[i]
-			}
-			n++
-		}
-		h = h[:n]
+		h = fold(h)
 	}
 	return h[0]
 }
 
-// merkleRoot is foldRoot for at most a row of hashes that must stay.
-func merkleRoot(h []Hash) Hash {
-	var scratch [rowWidth]Hash
-	return foldRoot(scratch[:copy(scratch[:len(h)], h)])
+// fold combines neighbours, one level of foldRoot.
+func fold(h []Hash) []Hash {
+	n := 0
+	for i := 0; i < len(h); i += 2 {
+		if i+1 < len(h) {
+			h[n] = hashNode(&h[i], &h[i+1])
+		} else {
+			h[n] = h[i]
+		}
+		n++
+	}
+	return h[:n]
 }
 
 // ChunkLeafHash returns the hash of a chunk's leaf in the tree of its file.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/transparency-dev/merkle/compact"
@@ -15,21 +17,22 @@ import (
 // A rowTree reads the rows of one tree, and checks each against its name. It
 // keeps the last row of each level.
 type rowTree struct {
-	r      Reader
+	p      *Prover
 	root   Hash
 	levels []rowLevel
-	// leaves returns the leaf hashes of the j-th row of the lowest level.
-	leaves func(ctx context.Context, j uint64, name Hash) ([]Hash, error)
+	kind   keptKind // of the lowest rows
+	// lowest reads the j-th row of the lowest level, without checking it.
+	lowest func(ctx context.Context, j uint64, name Hash) ([]Hash, []FileLeaf, error)
 }
 
 type rowLevel struct {
 	nodes uint64 // children of all its rows together
 	j     uint64
-	row   []Hash // the j-th, or nil
+	row   *row // the j-th, or nil
 }
 
-func newRowTree(r Reader, root Hash, n uint64) *rowTree {
-	t := &rowTree{r: r, root: root, levels: []rowLevel{{nodes: n}}}
+func (p *Prover) rowTree(root Hash, n uint64) *rowTree {
+	t := &rowTree{p: p, root: root, levels: []rowLevel{{nodes: n}}}
 	for n > rowWidth {
 		n = (n-1)/rowWidth + 1
 		t.levels = append(t.levels, rowLevel{nodes: n})
@@ -38,20 +41,19 @@ func newRowTree(r Reader, root Hash, n uint64) *rowTree {
 }
 
 // row returns the j-th row of a level.
-func (t *rowTree) row(ctx context.Context, level int, j uint64) ([]Hash, error) {
+func (t *rowTree) row(ctx context.Context, level int, j uint64) (*row, error) {
 	v := &t.levels[level]
 	if v.row != nil && v.j == j {
 		return v.row, nil
 	}
-	name := t.root
-	if level+1 < len(t.levels) {
-		above, err := t.row(ctx, level+1, j/rowWidth)
-		if err != nil {
-			return nil, err
-		}
-		name = above[j%rowWidth]
+	name, err := t.name(ctx, level, j)
+	if err != nil {
+		return nil, err
 	}
-	row, err := t.load(ctx, level, j, name, min(rowWidth, v.nodes-j*rowWidth))
+	row, err := t.load(ctx, level, j, name)
+	if err == nil && row.n != min(rowWidth, v.nodes-j*rowWidth) {
+		err = ErrCorrupt
+	}
 	if err != nil {
 		return nil, fmt.Errorf("commitment row %v: %w", name, err)
 	}
@@ -59,16 +61,38 @@ func (t *rowTree) row(ctx context.Context, level int, j uint64) ([]Hash, error) 
 	return row, nil
 }
 
-func (t *rowTree) load(ctx context.Context, level int, j uint64, name Hash, children uint64) (row []Hash, err error) {
-	switch {
-	case level == 0:
-		row, err = t.leaves(ctx, j, name)
-	case children == 1: // not stored: a row of one child is that child
-		return []Hash{name}, nil
-	default:
+// name returns the name of the j-th row of a level.
+func (t *rowTree) name(ctx context.Context, level int, j uint64) (Hash, error) {
+	if level+1 == len(t.levels) {
+		return t.root, nil
+	}
+	above, err := t.row(ctx, level+1, j/rowWidth)
+	if err != nil {
+		return Hash{}, err
+	}
+	return above.nodes[j%rowWidth], nil
+}
+
+func (t *rowTree) load(ctx context.Context, level int, j uint64, name Hash) (*row, error) {
+	if level > 0 && t.levels[level].nodes-j*rowWidth == 1 { // not stored: a row of one child is that child
+		return &row{n: 1, nodes: []Hash{name}}, nil
+	}
+	kind := keptHashRow
+	if level == 0 {
+		kind = t.kind
+	}
+	if i := t.p.kept.get(kind, name); i != nil {
+		return i.row, nil
+	}
+	var children []Hash
+	var leaves []FileLeaf
+	var err error
+	if level == 0 {
+		children, leaves, err = t.lowest(ctx, j, name)
+	} else {
 		var b []byte
-		if b, err = t.r.Row(ctx, name); err == nil {
-			if row, err = parseHashRow(b); err != nil {
+		if b, err = t.p.r.Row(ctx, name); err == nil {
+			if children, err = parseHashRow(b); err != nil {
 				err = fmt.Errorf("%w: %w", err, ErrCorrupt)
 			}
 		}
@@ -76,10 +100,16 @@ func (t *rowTree) load(ctx context.Context, level int, j uint64, name Hash, chil
 	if err != nil {
 		return nil, err
 	}
-	if uint64(len(row)) != children || merkleRoot(row) != name {
+	if len(children) == 0 || len(children) > rowWidth {
 		return nil, ErrCorrupt
 	}
-	return row, nil
+	w, root := newRow(children)
+	if root != name {
+		return nil, ErrCorrupt
+	}
+	w.leaves = leaves
+	t.p.kept.put(&keptItem{key: keptKey{kind, name}, row: w, size: w.size()})
+	return w, nil
 }
 
 // hashes returns the hashes of complete subtrees.
@@ -87,53 +117,64 @@ func (t *rowTree) hashes(ctx context.Context, ids []compact.NodeID) ([][]byte, e
 	hashes := make([][]byte, len(ids))
 	for i, id := range ids {
 		// The row that has the children, how many levels the node is above
-		// them, and which they are.
+		// them, and which one it is there.
 		up := id.Level % rowBits
 		row, err := t.row(ctx, int(id.Level/rowBits), id.Index>>(rowBits-up))
 		if err != nil {
 			return nil, err
 		}
-		first := id.Index << up % rowWidth
-		h := merkleRoot(row[first : first+1<<up])
+		h := row.at(up, id.Index&(rowWidth>>up-1))
 		hashes[i] = h[:]
 	}
 	return hashes, nil
 }
 
 // A leafTree reads file leaves.
-type leafTree struct {
-	*rowTree
-	n   uint64
-	row []FileLeaf // as the lowest of rowTree.levels
-}
+type leafTree struct{ *rowTree }
 
-func newLeafTree(r Reader, root Hash, n uint64) *leafTree {
-	t := &leafTree{rowTree: newRowTree(r, root, n), n: n}
-	t.leaves = func(ctx context.Context, j uint64, name Hash) ([]Hash, error) {
-		b, err := r.Row(ctx, name)
+func newLeafTree(r Reader, root Hash, n uint64) leafTree { return (&Prover{r: r}).leafTree(root, n) }
+
+func (p *Prover) leafTree(root Hash, n uint64) leafTree {
+	t := leafTree{p.rowTree(root, n)}
+	t.kind = keptLeafRow
+	t.lowest = func(ctx context.Context, _ uint64, name Hash) ([]Hash, []FileLeaf, error) {
+		b, err := p.r.Row(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		leaves, err := parseLeafRow(b)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", err, ErrCorrupt)
+			return nil, nil, fmt.Errorf("%w: %w", err, ErrCorrupt)
 		}
 		hashes := make([]Hash, len(leaves))
 		var buf []byte
 		for i := range leaves {
 			hashes[i], buf = leaves[i].hash(buf)
 		}
-		t.row = leaves
-		return hashes, nil
+		return hashes, leaves, nil
 	}
 	return t
 }
 
-func (t *leafTree) leafRow(ctx context.Context, j uint64) ([]FileLeaf, error) {
-	if _, err := t.rowTree.row(ctx, 0, j); err != nil {
+func (t leafTree) leafRow(ctx context.Context, j uint64) ([]FileLeaf, error) {
+	w, err := t.row(ctx, 0, j)
+	if err != nil {
 		return nil, err
 	}
-	return t.row, nil
+	return w.leaves, nil
+}
+
+// firstPath returns the first path of the j-th row of leaves, which is not checked.
+func (t leafTree) firstPath(ctx context.Context, j uint64) (string, error) {
+	name, err := t.name(ctx, 0, j)
+	if err != nil {
+		return "", err
+	}
+	path, err := t.p.firstPath(ctx, name)
+	if err != nil {
+		err = fmt.Errorf("commitment row %v: %w", name, err)
+	}
+	return path, err
 }
 
 // Leaf returns leaf i of the file tree of n leaves.
@@ -176,39 +217,73 @@ func Leaves(ctx context.Context, r Reader, root Hash, n, from uint64) iter.Seq2[
 // FindLeaf returns the leaf of a path in a file tree of n leaves, and its
 // index. The leaf path of an empty directory ends in "/".
 func FindLeaf(ctx context.Context, r Reader, root Hash, n uint64, path string) (uint64, FileLeaf, error) {
-	t := newLeafTree(r, root, n)
-	lo, hi := uint64(0), (n+rowWidth-1)/rowWidth // the row is in [lo, hi), if in any
-	for lo < hi {
+	return (&Prover{r: r}).FindLeaf(ctx, root, n, path)
+}
+
+// FindLeaf is the function of that name.
+func (p *Prover) FindLeaf(ctx context.Context, root Hash, n uint64, path string) (uint64, FileLeaf, error) {
+	i, l, err := p.findLeaf(ctx, root, n, path)
+	if err != nil {
+		return 0, FileLeaf{}, fmt.Errorf("find leaf %q: %w", path, err)
+	}
+	return i, l, nil
+}
+
+func (p *Prover) findLeaf(ctx context.Context, root Hash, n uint64, path string) (uint64, FileLeaf, error) {
+	if n == 0 {
+		return 0, FileLeaf{}, ErrNotFound
+	}
+	t := p.leafTree(root, n)
+	// The last row that does not begin behind the path. Rows on the way are not
+	// checked, which takes a hundred times longer than to look at the first path.
+	lo, hi := uint64(0), (n-1)/rowWidth+1
+	for hi-lo > 1 {
 		mid := lo + (hi-lo)/2
-		row, err := t.leafRow(ctx, mid)
+		first, err := t.firstPath(ctx, mid)
 		if err != nil {
-			return 0, FileLeaf{}, fmt.Errorf("find leaf %q: %w", path, err)
+			return 0, FileLeaf{}, err
 		}
-		switch {
-		case path < row[0].Path:
+		if path < first {
 			hi = mid
-		case path > row[len(row)-1].Path:
-			lo = mid + 1
-		default:
-			for i, l := range row {
-				if l.Path == path {
-					return mid*rowWidth + uint64(i), l, nil
-				}
-			}
-			lo = hi
+		} else {
+			lo = mid
 		}
 	}
-	return 0, FileLeaf{}, fmt.Errorf("leaf %q: %w", path, ErrNotFound)
+	row, err := t.leafRow(ctx, lo)
+	if err != nil {
+		return 0, FileLeaf{}, err
+	}
+	at, ok := slices.BinarySearchFunc(row, path, func(l FileLeaf, path string) int { return strings.Compare(l.Path, path) })
+	if ok {
+		return lo*rowWidth + uint64(at), row[at], nil
+	}
+	// That there is none is said only by rows that were checked.
+	stray := at == 0 && lo > 0
+	if at == len(row) && hi*rowWidth < n {
+		if row, err = t.leafRow(ctx, hi); err != nil {
+			return 0, FileLeaf{}, err
+		}
+		stray = row[0].Path <= path
+	}
+	if stray {
+		return 0, FileLeaf{}, fmt.Errorf("rows that do not follow one another near leaf %d: %w", hi*rowWidth, ErrCorrupt)
+	}
+	return 0, FileLeaf{}, ErrNotFound
 }
 
 // ProveLeaf returns the RFC 6962 audit path of leaf i in a file tree of n
 // leaves.
 func ProveLeaf(ctx context.Context, r Reader, root Hash, n, i uint64) ([]Hash, error) {
+	return (&Prover{r: r}).ProveLeaf(ctx, root, n, i)
+}
+
+// ProveLeaf is the function of that name.
+func (p *Prover) ProveLeaf(ctx context.Context, root Hash, n, i uint64) ([]Hash, error) {
 	nodes, err := proof.Inclusion(i, n)
 	if err != nil {
 		return nil, fmt.Errorf("prove leaf: %w: %w", err, ErrRange)
 	}
-	hashes, err := newLeafTree(r, root, n).hashes(ctx, nodes.IDs)
+	hashes, err := p.leafTree(root, n).hashes(ctx, nodes.IDs)
 	if err == nil {
 		hashes, err = nodes.Rehash(hashes, rfc6962.DefaultHasher.HashChildren)
 	}
@@ -229,6 +304,11 @@ func CheckLeaf(root Hash, n, i uint64, leaf Hash, path []Hash) error {
 // ProveChunks returns the hashes of the compact ranges left and right of the
 // chunks [first, last) of a file, whose leaf is f.
 func ProveChunks(ctx context.Context, r Reader, file cid.Cid, f FileLeaf, first, last uint64) (left, right []Hash, err error) {
+	return (&Prover{r: r}).ProveChunks(ctx, file, f, first, last)
+}
+
+// ProveChunks is the function of that name.
+func (p *Prover) ProveChunks(ctx context.Context, file cid.Cid, f FileLeaf, first, last uint64) (left, right []Hash, err error) {
 	if err := f.checkFile(); err != nil {
 		return nil, nil, err
 	}
@@ -236,15 +316,16 @@ func ProveChunks(ctx context.Context, r Reader, file cid.Cid, f FileLeaf, first,
 	if first >= last || last > n {
 		return nil, nil, fmt.Errorf("chunks %d to %d of %d: %w", first, last, n, ErrRange)
 	}
-	chunks := chunkTree{r: r, file: file, leaf: f}
-	t := newRowTree(r, f.ChunkRoot, n)
-	t.leaves = func(ctx context.Context, j uint64, _ Hash) ([]Hash, error) {
+	chunks := chunkTree{p: p, file: file, leaf: f}
+	t := p.rowTree(f.ChunkRoot, n)
+	t.kind = keptChunkRow
+	t.lowest = func(ctx context.Context, j uint64, _ Hash) ([]Hash, []FileLeaf, error) {
 		_, group, err := chunks.group(ctx, func(s subtree) bool { return j*rowWidth-s.first < s.chunks })
 		hashes := make([]Hash, len(group))
 		for i := range group {
 			hashes[i] = ChunkLeafHash(group[i])
 		}
-		return hashes, err
+		return hashes, nil, err
 	}
 	l, err := t.hashes(ctx, compact.RangeNodes(0, first, nil))
 	if err == nil {

@@ -42,8 +42,16 @@ func refLeaf(data []byte) Hash { return sha256.Sum256(slices.Concat([]byte{0}, d
 func TestMerkleRoot(t *testing.T) {
 	var leaves []Hash
 	for n := range rowWidth + 1 {
-		if got, want := merkleRoot(leaves), refRoot(leaves); got != want {
+		w, got := newRow(leaves)
+		if want := refRoot(leaves); got != want {
 			t.Fatalf("%d leaves: %v, want %v", n, got, want)
+		}
+		for height := uint(0); n>>height > 0; height++ {
+			for i := range n >> height {
+				if got, want := w.at(height, uint64(i)), refRoot(leaves[i<<height:(i+1)<<height]); got != want {
+					t.Fatalf("%d leaves: subtree %d of height %d: %v, want %v", n, i, height, got, want)
+				}
+			}
 		}
 		leaves = append(leaves, refLeaf([]byte{byte(n), byte(n >> 8)}))
 	}

@@ -51,6 +51,11 @@ const maxFileHeight = 8
 // Of a file that is one raw block its size is not known: the only ChunkRef
 // has size 0 then.
 func Chunks(ctx context.Context, r Reader, file cid.Cid, from, to uint64) iter.Seq2[ChunkRef, error] {
+	return (&Prover{r: r}).Chunks(ctx, file, from, to)
+}
+
+// Chunks is the function of that name.
+func (p *Prover) Chunks(ctx context.Context, file cid.Cid, from, to uint64) iter.Seq2[ChunkRef, error] {
 	return func(yield func(ChunkRef, error) bool) {
 		l, err := linkTo(file)
 		if err != nil {
@@ -64,19 +69,19 @@ func Chunks(ctx context.Context, r Reader, file cid.Cid, from, to uint64) iter.S
 			yield(ChunkRef{Digest: l.digest}, nil)
 			return
 		}
-		w := chunkWalk{r: r, from: from, to: to, yield: yield}
+		w := chunkWalk{p: p, from: from, to: to, yield: yield}
 		w.root(ctx, l.digest)
 	}
 }
 
 type chunkWalk struct {
-	r        Reader
+	p        *Prover
 	from, to uint64
 	yield    func(ChunkRef, error) bool
 }
 
 func (w *chunkWalk) root(ctx context.Context, d Digest) {
-	n, err := loadNode(ctx, w.r, d)
+	n, err := w.p.node(ctx, d)
 	if err == nil && n.typ != typeFile {
 		err = fmt.Errorf("%v is not a file: %w", NodeCID(d), ErrFormat)
 	}
@@ -106,7 +111,7 @@ func (w *chunkWalk) node(ctx context.Context, n *node, offset uint64, height int
 			}
 			continue
 		}
-		child, err := loadFileNode(ctx, w.r, l.digest, size, height-1)
+		child, err := w.p.fileNode(ctx, l.digest, size, height-1)
 		if err != nil {
 			w.yield(ChunkRef{}, err)
 			return false
@@ -116,22 +121,6 @@ func (w *chunkWalk) node(ctx context.Context, n *node, offset uint64, height int
 		}
 	}
 	return true
-}
-
-// loadFileNode reads a node below the root of a file. It must hold size bytes
-// and be at most height levels above its chunks.
-func loadFileNode(ctx context.Context, r Reader, d Digest, size uint64, height int) (*node, error) {
-	if height == 0 {
-		return nil, fmt.Errorf("file node %v: too deep: %w", NodeCID(d), ErrFormat)
-	}
-	n, err := loadNode(ctx, r, d)
-	if err != nil {
-		return nil, err
-	}
-	if n.typ != typeFile || n.filesize != size {
-		return nil, fmt.Errorf("node %v: not the file node of %d bytes that its parent says: %w", NodeCID(d), size, ErrFormat)
-	}
-	return n, nil
 }
 
 // A Run is a run of whole chunks of a file.
@@ -144,6 +133,11 @@ type Run struct {
 // [from, to) of a file, whose leaf is f. An end beyond the file is the end of
 // the file.
 func FindChunks(ctx context.Context, r Reader, file cid.Cid, f FileLeaf, from, to uint64) (Run, error) {
+	return (&Prover{r: r}).FindChunks(ctx, file, f, from, to)
+}
+
+// FindChunks is the function of that name.
+func (p *Prover) FindChunks(ctx context.Context, file cid.Cid, f FileLeaf, from, to uint64) (Run, error) {
 	if err := f.checkFile(); err != nil {
 		return Run{}, err
 	}
@@ -151,7 +145,7 @@ func FindChunks(ctx context.Context, r Reader, file cid.Cid, f FileLeaf, from, t
 	if from >= to {
 		return Run{}, fmt.Errorf("bytes %d to %d of a file of %d bytes: %w", from, to, f.Size, ErrRange)
 	}
-	t := chunkTree{r: r, file: file, leaf: f}
+	t := chunkTree{p: p, file: file, leaf: f}
 	i, first, err := t.chunkAt(ctx, from)
 	if err != nil {
 		return Run{}, err
@@ -166,7 +160,7 @@ func FindChunks(ctx context.Context, r Reader, file cid.Cid, f FileLeaf, from, t
 // A chunkTree finds chunks by number or by place, in a DAG that is balanced as
 // the FileBuilder makes it: every node but the last of a level has 256 links.
 type chunkTree struct {
-	r    Reader
+	p    *Prover
 	file cid.Cid
 	leaf FileLeaf
 }
@@ -198,7 +192,7 @@ func (t *chunkTree) group(ctx context.Context, want func(subtree) bool) (first u
 		height++
 	}
 	for ; ; height-- {
-		n, err := loadFileNode(ctx, t.r, l.digest, s.size, height)
+		n, err := t.p.fileNode(ctx, l.digest, s.size, height)
 		if err != nil {
 			return 0, nil, err
 		}

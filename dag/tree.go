@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 // A Tree is what is known of a dataset whose files have all been seen.
@@ -26,10 +28,12 @@ type Tree struct {
 // leaves come in bytewise order of their paths. Paths are relative and use
 // "/"; the root directory is "" and comes first. Names are bytes, not text.
 //
-// Its memory grows with the entries of the directories that are open. After
-// an error it cannot be used again, and Finish returns that error.
+// The entries of the directories that are open are held in memory, unless Spill
+// bounds that. After an error it cannot be used again, and Finish returns that
+// error.
 type TreeBuilder struct {
 	nodes nodeWriter
+	sort  extsort.Options
 	err   error
 
 	// The last path added, with "/" after a directory but the root, and the
@@ -52,6 +56,25 @@ func NewTreeBuilder(p *Profile, s Sink) *TreeBuilder {
 	return &TreeBuilder{nodes: nodeWriter{sink: s, limit: p.dirLimit}, rows: rowBuilder{sink: s}}
 }
 
+// Spill bounds the memory for entries of directories: what is more goes to a
+// temporary file. It must come before the first entry. A failing file ends the
+// build with extsort.ErrScratch. The file is given back by Finish, by an error,
+// or by Close.
+func (b *TreeBuilder) Spill(o extsort.Options) { b.sort = o }
+
+// Close ends a build that is not to be finished. After Finish it does nothing.
+func (b *TreeBuilder) Close() error {
+	b.keep(fmt.Errorf("tree was closed: %w", ErrOrder))
+	return b.release()
+}
+
+func (b *TreeBuilder) release() error {
+	if b.nodes.space == nil {
+		return nil
+	}
+	return b.nodes.space.Close()
+}
+
 // AddDir adds a directory.
 func (b *TreeBuilder) AddDir(path string, a Attr) error {
 	return b.keep(b.addDir(path, a))
@@ -70,8 +93,9 @@ func (b *TreeBuilder) AddLink(path, target string, a Attr) error {
 
 // keep makes the first error stay.
 func (b *TreeBuilder) keep(err error) error {
-	if b.err == nil {
+	if b.err == nil && err != nil {
 		b.err = err
+		b.release() // that it fails would add nothing
 	}
 	return err
 }
@@ -86,10 +110,11 @@ func (b *TreeBuilder) addDir(path string, a Attr) error {
 	if b.depth == len(b.open) {
 		b.open = append(b.open, new(dirBuilder))
 	}
-	d := b.open[b.depth]
+	if b.nodes.space == nil {
+		b.nodes.space = extsort.New(b.sort)
+	}
+	b.nodes.open(b.open[b.depth], a, len(path))
 	b.depth++
-	d.attr, d.path, d.size, d.tsize = a, len(path), 0, 0
-	d.set.reset()
 	return nil
 }
 
@@ -106,7 +131,7 @@ func (b *TreeBuilder) addFile(path string, f File) error {
 	if !ok || codec != cid.Raw && codec != cid.DagProtobuf {
 		return fmt.Errorf("file %q: CID %v: %w", path, f.CID, ErrFormat)
 	}
-	if err := b.parent().add(link{codec: codec, digest: d, tsize: f.Tsize}, name); err != nil {
+	if err := b.nodes.add(b.parent(), link{codec: codec, digest: d, tsize: f.Tsize}, name); err != nil {
 		return err
 	}
 	b.tree.Files++
@@ -132,7 +157,7 @@ func (b *TreeBuilder) addLink(path, target string, a Attr) error {
 	if err != nil {
 		return err
 	}
-	if err := b.parent().add(l, name); err != nil {
+	if err := b.nodes.add(b.parent(), l, name); err != nil {
 		return err
 	}
 	return b.addLeaf(FileLeaf{Kind: KindLink, Path: path, Size: uint64(len(target)), Target: target})
@@ -185,11 +210,11 @@ func (b *TreeBuilder) enter(path, suffix string) (name string, err error) {
 func (b *TreeBuilder) closeDir() error {
 	d := b.parent()
 	path := string(b.last[:d.path])
-	l, err := b.nodes.dir(d)
+	l, err := b.nodes.close(d)
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", path, err)
 	}
-	if len(d.set.refs) == 0 {
+	if d.n == 0 {
 		if err := b.addLeaf(FileLeaf{Kind: KindDir, Path: path + "/"}); err != nil {
 			return err
 		}
@@ -198,7 +223,7 @@ func (b *TreeBuilder) closeDir() error {
 		b.root = l
 		return nil
 	}
-	return b.parent().add(l, path[strings.LastIndexByte(path, '/')+1:])
+	return b.nodes.add(b.parent(), l, path[strings.LastIndexByte(path, '/')+1:])
 }
 
 func (b *TreeBuilder) addLeaf(l FileLeaf) error {

@@ -193,37 +193,6 @@ func checkList(t *rapid.T, r Reader, cids map[string]cid.Cid, dir string) {
 	}
 }
 
-// A directory of many names stays small while it is built.
-func TestEntrySetMemory(t *testing.T) {
-	const n = 200_000
-	var s entrySet
-	s.reset()
-	for i := range n {
-		if err := s.add(link{tsize: 1 << 20}, fmt.Sprintf("some-file-%07d.json", n-i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	size := 4 * cap(s.refs)
-	for _, seg := range s.segments {
-		size += cap(seg)
-	}
-	if size > 75*n {
-		t.Errorf("%d bytes for each entry", size/n)
-	}
-	if err := s.sort(); err != nil {
-		t.Fatal(err)
-	}
-	for i, ref := range s.refs {
-		if _, name := s.entry(ref); string(name) != fmt.Sprintf("some-file-%07d.json", i+1) {
-			t.Fatalf("entry %d is %q", i, name)
-		}
-	}
-	s.reset()
-	if len(s.refs) != 0 || len(s.segments) != 1 || cap(s.refs) > n/2 {
-		t.Errorf("after reset: %d entries in %d segments", len(s.refs), len(s.segments))
-	}
-}
-
 // A consumer may stop at any entry.
 func TestIterationStops(t *testing.T) {
 	m := newMemory()

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 // Lookup returns what a path below root names. It does not follow symbolic
@@ -99,13 +101,24 @@ type DirEntry struct {
 	Tsize uint64 // bytes of all blocks below, as the directory claims
 }
 
-// List yields the entries of a directory in bytewise order of their names. A
-// sharded directory is gathered first, some 70 bytes for each entry.
-func List(ctx context.Context, r Reader, dir cid.Cid) iter.Seq2[DirEntry, error] {
+// A Walker reads directories. They are gathered before they are given, because
+// those that are sharded have no order: some 60 bytes and the name for each
+// entry of the directory and of those that it lies in, unless Sort bounds it.
+type Walker struct {
+	Reader Reader
+	// Sort bounds the memory. The zero value gathers in memory, however much it
+	// is.
+	Sort extsort.Options
+}
+
+// List yields the entries of a directory in bytewise order of their names.
+func (w Walker) List(ctx context.Context, dir cid.Cid) iter.Seq2[DirEntry, error] {
 	return func(yield func(DirEntry, error) bool) {
 		l, err := linkTo(dir)
 		if err == nil {
-			err = forEachEntry(ctx, r, l, func(l link, name []byte) error {
+			g := &gatherer{r: w.Reader, space: extsort.New(w.Sort)}
+			defer g.space.Close()
+			err = g.forEachEntry(ctx, l, func(l link, name []byte) error {
 				if !yield(DirEntry{Name: string(name), CID: l.cid(), Tsize: l.tsize}, nil) {
 					return errStop
 				}
@@ -118,16 +131,37 @@ func List(ctx context.Context, r Reader, dir cid.Cid) iter.Seq2[DirEntry, error]
 	}
 }
 
+// List is Walker.List in memory alone.
+func List(ctx context.Context, r Reader, dir cid.Cid) iter.Seq2[DirEntry, error] {
+	return Walker{Reader: r}.List(ctx, dir)
+}
+
 // errStop ends a walk whose consumer has had enough.
 var errStop = errors.New("stop")
 
+// A gatherer gives the entries of directories in order, also of one while it
+// gives those of another that this one lies in.
+type gatherer struct {
+	r     Reader
+	space *extsort.Space
+	links int // of the nodes that are being given from
+	value []byte
+}
+
+// maxLinks is how many links of nodes are held, some 200 bytes each. There are
+// more only where many directories lie in one another: these are gathered.
+const maxLinks = 1 << 15
+
 // forEachEntry calls f for the entries of a directory in order of their names.
-func forEachEntry(ctx context.Context, r Reader, dir link, f func(l link, name []byte) error) error {
-	n, err := loadDir(ctx, r, dir)
+// The name is valid until f uses the gatherer.
+func (g *gatherer) forEachEntry(ctx context.Context, dir link, f func(l link, name []byte) error) error {
+	n, err := loadDir(ctx, g.r, dir)
 	if err != nil {
 		return err
 	}
-	if n.typ == typeDirectory {
+	if links := len(n.links); n.typ == typeDirectory && g.links+links <= maxLinks {
+		g.links += links
+		defer func() { g.links -= links }()
 		for _, l := range n.links {
 			if err := f(l.link, l.name); err != nil {
 				return err
@@ -135,25 +169,42 @@ func forEachEntry(ctx context.Context, r Reader, dir link, f func(l link, name [
 		}
 		return nil
 	}
-	set := entrySet{sorted: true}
-	if err := gather(ctx, r, n, &set, 0, 0); err != nil {
+	entries := g.space.Sorter()
+	defer entries.Close()
+	if n.typ == typeDirectory {
+		for _, l := range n.links {
+			if err := g.add(entries, l.link, l.name); err != nil {
+				return err
+			}
+		}
+	} else if err := g.gather(ctx, n, entries, 0, 0); err != nil {
 		return err
 	}
-	if err := set.sort(); err != nil {
-		return fmt.Errorf("directory %v: %w: %w", dir.cid(), err, ErrFormat)
-	}
-	for _, ref := range set.refs {
-		if err := f(set.entry(ref)); err != nil {
+	n = nil // not needed while others are given
+	for e, err := range entries.Sorted() {
+		if err != nil {
+			return fmt.Errorf("directory %v: %w", dir.cid(), err)
+		}
+		l, err := parseEntry(e.Value)
+		if err != nil {
+			return err
+		}
+		if err := f(l, e.Key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// gather adds the entries of a shard to set. Their hashes must begin with the
-// bytes that led here, which prefix ends in: so no shard can serve at two
-// places, and the entries are no more than the shards hold.
-func gather(ctx context.Context, r Reader, n *node, set *entrySet, prefix uint64, level int) error {
+func (g *gatherer) add(entries *extsort.Sorter, l link, name []byte) error {
+	g.value = l.append(g.value[:0])
+	return entries.Add(name, g.value)
+}
+
+// gather adds the entries of a shard. Their hashes must begin with the bytes that
+// led here, which prefix ends in: so no shard can serve at two places, no name is
+// there twice, and the entries are no more than the shards hold.
+func (g *gatherer) gather(ctx context.Context, n *node, entries *extsort.Sorter, prefix uint64, level int) error {
 	next := 0
 	for slot := range hamtWidth {
 		if !n.hasSlot(slot) {
@@ -166,7 +217,7 @@ func gather(ctx context.Context, r Reader, n *node, set *entrySet, prefix uint64
 			if hamtHashOf(name)>>(56-8*level) != here {
 				return fmt.Errorf("sharded directory has %q in the wrong slot: %w", name, ErrFormat)
 			}
-			if err := set.add(l.link, string(name)); err != nil {
+			if err := g.add(entries, l.link, name); err != nil {
 				return err
 			}
 			continue
@@ -174,11 +225,11 @@ func gather(ctx context.Context, r Reader, n *node, set *entrySet, prefix uint64
 		if level+1 == hamtLevels {
 			return fmt.Errorf("sharded directory too deep: %w", ErrFormat)
 		}
-		child, err := loadShard(ctx, r, l.digest)
+		child, err := loadShard(ctx, g.r, l.digest)
 		if err != nil {
 			return err
 		}
-		if err := gather(ctx, r, child, set, here, level+1); err != nil {
+		if err := g.gather(ctx, child, entries, here, level+1); err != nil {
 			return err
 		}
 	}
@@ -198,11 +249,13 @@ type WalkEntry struct {
 // One directory can be linked from many places, so a small store can hold a
 // tree of more entries than anyone can walk: bound the walk with ctx or by
 // counting.
-func Walk(ctx context.Context, r Reader, root cid.Cid) iter.Seq2[WalkEntry, error] {
+func (w Walker) Walk(ctx context.Context, root cid.Cid) iter.Seq2[WalkEntry, error] {
 	return func(yield func(WalkEntry, error) bool) {
-		info, err := Stat(ctx, r, root)
+		info, err := Stat(ctx, w.Reader, root)
 		if err == nil {
-			err = walk(ctx, r, WalkEntry{Info: info}, yield)
+			g := &gatherer{r: w.Reader, space: extsort.New(w.Sort)}
+			defer g.space.Close()
+			err = g.walk(ctx, WalkEntry{Info: info}, yield)
 		}
 		if err != nil && err != errStop {
 			yield(WalkEntry{}, err)
@@ -210,7 +263,12 @@ func Walk(ctx context.Context, r Reader, root cid.Cid) iter.Seq2[WalkEntry, erro
 	}
 }
 
-func walk(ctx context.Context, r Reader, e WalkEntry, yield func(WalkEntry, error) bool) error {
+// Walk is Walker.Walk in memory alone.
+func Walk(ctx context.Context, r Reader, root cid.Cid) iter.Seq2[WalkEntry, error] {
+	return Walker{Reader: r}.Walk(ctx, root)
+}
+
+func (g *gatherer) walk(ctx context.Context, e WalkEntry, yield func(WalkEntry, error) bool) error {
 	if !yield(e, nil) {
 		return errStop
 	}
@@ -239,19 +297,19 @@ func walk(ctx context.Context, r Reader, e WalkEntry, yield func(WalkEntry, erro
 				return nil
 			}
 			waiting = waiting[:len(waiting)-1]
-			if err := walk(ctx, r, last, yield); err != nil {
+			if err := g.walk(ctx, last, yield); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	err = forEachEntry(ctx, r, dir, func(l link, name []byte) error {
+	err = g.forEachEntry(ctx, dir, func(l link, name []byte) error {
 		e := WalkEntry{Path: prefix + string(name), Tsize: l.tsize}
 		if len(e.Path) > MaxPath {
 			return fmt.Errorf("path of %d bytes: %w: %w", len(e.Path), ErrPath, ErrFormat)
 		}
 		var err error
-		if e.Info, err = Stat(ctx, r, l.cid()); err != nil {
+		if e.Info, err = Stat(ctx, g.r, l.cid()); err != nil {
 			return fmt.Errorf("entry %q: %w", e.Path, err)
 		}
 		if err := flush(e.Path); err != nil {
@@ -261,7 +319,7 @@ func walk(ctx context.Context, r Reader, e WalkEntry, yield func(WalkEntry, erro
 			waiting = append(waiting, e)
 			return nil
 		}
-		return walk(ctx, r, e, yield)
+		return g.walk(ctx, e, yield)
 	})
 	if err != nil {
 		return err

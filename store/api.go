@@ -11,6 +11,7 @@ import (
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
@@ -31,6 +32,14 @@ type Options struct {
 	Floor int64
 	// Cache bounds the decoded frames kept for reads, in bytes; 0 means 32 MiB.
 	Cache int64
+	// SortMemory bounds what a put or a walk through a dataset holds of the names of the
+	// directories that it is in, in bytes; 0 means 8 MiB. A put of a directory on disk
+	// holds twice as much. What is more is sorted in a file without a name in the
+	// store's directory.
+	SortMemory int
+	// TempDir is where reading sorts large directories when the store's file system has
+	// less than 1 GiB of room and this one more; empty means nowhere else.
+	TempDir string
 	// Logger receives diagnostics; nil discards them.
 	Logger *slog.Logger
 	// WrapKV and WrapPacks let tests put faults between the engine and its parts.
@@ -38,6 +47,8 @@ type Options struct {
 	WrapPacks func(pack.Store) pack.Store
 	// Now is the clock of entries; nil is time.Now.
 	Now func() time.Time
+	// Observer is told what the store does.
+	Observer Observer
 }
 
 // InitOptions configures Init.
@@ -47,7 +58,15 @@ type InitOptions struct {
 	Origin string
 }
 
-// An Input is one dataset to put. Exactly one of Reader and Path is set.
+// A Source is a dataset that comes piece by piece.
+type (
+	Source      = ingest.Source
+	SourceEntry = ingest.SourceEntry
+	// A Chunk is a run of bytes by its digest and size.
+	Chunk = ingest.Chunk
+)
+
+// An Input is one dataset to put. Exactly one of Reader, Path, Source and Known is set.
 type Input struct {
 	// Name of the dataset; see ledger.CheckName.
 	Name string
@@ -55,6 +74,18 @@ type Input struct {
 	Reader io.Reader
 	// Path is a file or a directory; a symbolic link is followed.
 	Path string
+	// Source is a tree or a file that comes piece by piece. Its names, modes, order and
+	// so on are checked.
+	Source Source
+	// Known is the CID of a dataset that is in the ledger already, under any name, with
+	// the same Profile and Times: it gets an entry under Name too. What is not there is
+	// ErrNotFound.
+	Known cid.Cid
+	// Curator signs the entry; nil is that of PutOptions.
+	Curator Signer
+	// Root, if defined, is the CID that the dataset must have; if it has another one
+	// the put fails with ErrMismatch and nothing is recorded.
+	Root cid.Cid
 	// Profile is the profile's name; empty means dag.DefaultProfile.
 	Profile string
 	// Parents are further entries this dataset derives from, by entry index.
@@ -87,6 +118,7 @@ type Progress struct {
 	Bytes uint64 // plain bytes so far
 	Files uint64
 	Total uint64 // plain bytes expected; 0 when unknown
+	Sent  uint64 // compressed bytes that went to a node
 }
 
 // A Dataset is a ledger entry of kind dataset with what the store knows about it.

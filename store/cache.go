@@ -37,10 +37,10 @@ func (c *frameCache) take(ctx context.Context, loc pack.Loc, n int) (plain []byt
 		c.mu.Lock()
 		if e, ok := c.byLoc[loc]; ok {
 			known = true
-			if f := e.Value.(*cachedFrame); len(f.plain) >= n {
+			if plain := e.Value.(*cachedFrame).plain; len(plain) >= n { // put may replace it
 				c.order.MoveToFront(e)
 				c.mu.Unlock()
-				return f.plain, true, nil
+				return plain, true, nil
 			}
 		}
 		wait, ok := c.busy[loc]

@@ -1,15 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
@@ -30,42 +26,110 @@ type draft struct {
 	kind    dag.Kind
 	parents []int64
 	added   tally
+	curator Signer // nil is that of the request
+
+	ahead *signedAhead // by commit, before the draft is queued; nil if that did not work
 }
 
-// A commitRequest is committed whole or not at all.
+// A commitRequest is committed whole or not at all. It is one of three: datasets,
+// the removal of a name, or a change of policy.
 type commitRequest struct {
 	drafts  []draft
+	remove  string
+	policy  *policyChange
 	curator Signer
-	done    bool // guarded by Store.commitMu, like what follows
+
+	// turn tells a request in the queue that it is done (false), or that it is the first
+	// one now and to commit what is queued (true).
+	turn chan bool
+
+	// What follows belongs to whoever commits until the request is done.
+	done    bool
 	results []PutResult
+	removal Removal
+	changed bool // of a change of policy: an entry was appended
 	err     error
 }
 
-// commit appends the drafts to the ledger. Requests that arrive while another
-// commit is under way share the next one.
+// entries is how many entries the request may append.
+func (r *commitRequest) entries() int { return max(1, len(r.drafts)) }
+
+// commit appends what r asks for to the ledger. Requests that arrive while another
+// commit is under way share the next one, which the first of them carries out.
 func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	s.queueMu.Lock()
-	s.queue = append(s.queue, r)
+	s.signing++
 	s.queueMu.Unlock()
-	s.commitMu.Lock()
-	defer s.commitMu.Unlock()
-	for !r.done {
+	s.signAhead(ctx, r)
+	r.turn = make(chan bool, 1)
+	s.queueMu.Lock()
+	s.queue = append(s.queue, r)
+	if s.signing--; s.signing == 0 && s.allQueued != nil {
+		close(s.allQueued)
+		s.allQueued = nil
+	}
+	first := !s.committing
+	s.committing = true
+	s.queueMu.Unlock()
+	if !first {
+		first = <-r.turn
+	}
+	if first {
+		s.gather()
+		s.commitMu.Lock()
+		group := s.takeGroup() // begins with r
 		// From here on the commit goes through even when the caller has gone: others
 		// may share it.
-		s.commitGroup(context.WithoutCancel(ctx), s.takeGroup())
+		s.commitGroup(context.WithoutCancel(ctx), group)
+		s.commitMu.Unlock()
+		s.nextTurn()
+		for _, other := range group[1:] {
+			other.turn <- false
+		}
 	}
 	return r.results, r.err
 }
 
+// gatherWait bounds how long a commit waits for requests that are about to be queued. A
+// commit takes several times as long.
+const gatherWait = time.Millisecond
+
+// gather waits for the requests that are being signed, so that those whom the commit
+// before has set free together, and who come back together, do not wait for the commit
+// of the first among them.
+func (s *Store) gather() {
+	s.queueMu.Lock()
+	if s.signing == 0 || len(s.queue) >= maxGroup {
+		s.queueMu.Unlock()
+		return
+	}
+	if s.allQueued == nil {
+		s.allQueued = make(chan struct{})
+	}
+	all := s.allQueued
+	s.queueMu.Unlock()
+	t := time.NewTimer(gatherWait)
+	defer t.Stop()
+	select {
+	case <-all:
+	case <-t.C:
+	}
+}
+
+// takeGroup takes what is committed together off the queue. A change of policy goes
+// alone: what follows is admitted under the new one.
 func (s *Store) takeGroup() []*commitRequest {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
 	n, entries := 0, 0
-	for n < len(s.queue) && (n == 0 || entries+len(s.queue[n].drafts) <= maxGroup) {
-		entries += len(s.queue[n].drafts)
+	for _, r := range s.queue {
+		if n > 0 && (entries+r.entries() > maxGroup || r.policy != nil || s.queue[0].policy != nil) {
+			break
+		}
+		entries += r.entries()
 		n++
 	}
 	group := slices.Clone(s.queue[:n])
@@ -73,26 +137,19 @@ func (s *Store) takeGroup() []*commitRequest {
 	return group
 }
 
-// A staged entry is signed and waits for its place to become durable.
-type staged struct {
-	index   int64
-	version int
-	block   []byte
-	cid     cid.Cid
-	entry   *ledger.Entry
-	kind    dag.Kind
-	added   tally
+// nextTurn makes the first request of the queue commit.
+func (s *Store) nextTurn() {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	if s.committing = len(s.queue) > 0; s.committing {
+		s.queue[0].turn <- true
+	}
 }
 
-// stage is the ledger as it will be after the entries staged so far.
-type stage struct {
-	s       *Store
-	base    *state
-	entries []staged
-	newest  map[string]Dataset // names touched by this commit
-}
-
+// commitGroup carries a group out. When it returns all its requests are done. The
+// caller holds commitMu.
 func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
+	began := time.Now()
 	fail := func(err error) {
 		for _, r := range group {
 			if !r.done {
@@ -108,18 +165,13 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 		fail(err)
 		return
 	}
-	st := &stage{s: s, base: s.published.Load(), newest: map[string]Dataset{}}
+	st := s.newStage()
 	for _, r := range group {
-		mark, newest := len(st.entries), cloneMap(st.newest)
-		for i := range r.drafts {
-			res, err := st.add(ctx, &r.drafts[i], r.curator)
-			if err != nil {
-				// This request alone is refused; the others go on without it.
-				st.entries, st.newest = st.entries[:mark], newest
-				r.done, r.results, r.err = true, nil, err
-				break
-			}
-			r.results = append(r.results, res)
+		mark := st.mark()
+		if err := st.request(ctx, r); err != nil {
+			// This request alone is refused; the others go on without it.
+			st.undo(mark)
+			r.done, r.results, r.err = true, nil, err
 		}
 	}
 	if len(st.entries) > 0 {
@@ -128,7 +180,13 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 			fail(err)
 			return
 		}
-		s.published.Store(next)
+		s.publish(next)
+		for _, n := range st.newest {
+			s.names.put(n)
+		}
+		if f := s.opt.Observer.Commit; f != nil {
+			f(len(st.entries), time.Since(began))
+		}
 	}
 	size := s.published.Load().checkpoint.Size
 	for _, r := range group {
@@ -139,229 +197,13 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 	}
 }
 
-func cloneMap(m map[string]Dataset) map[string]Dataset {
-	c := make(map[string]Dataset, len(m))
-	for k, v := range m {
-		c[k] = v
+// publish lets readers see a tree, and wakes those that follow the ledger. It is called
+// with commitMu held.
+func (s *Store) publish(next *state) {
+	next.superseded = make(chan struct{})
+	if old := s.published.Swap(next); old != nil {
+		close(old.superseded)
 	}
-	return c
-}
-
-// add signs the entry of one draft, or finds that the name's newest version is
-// this very dataset.
-func (st *stage) add(ctx context.Context, d *draft, curator Signer) (PutResult, error) {
-	parents := make([]cid.Cid, 0, len(d.parents)+1)
-	prev, err := st.newestOf(ctx, d.name)
-	if err != nil {
-		return PutResult{}, err
-	}
-	if prev != nil {
-		parents = append(parents, prev.EntryCID)
-	}
-	fresh := false // a parent that the newest version does not name already
-	for _, p := range d.parents {
-		e, err := st.s.entryAt(ctx, p)
-		if err != nil {
-			return PutResult{}, fmt.Errorf("parent :%d: %w", p, err)
-		}
-		if !slices.Contains(parents, e.CID) {
-			parents = append(parents, e.CID)
-		}
-		if prev != nil && e.CID != prev.EntryCID && !slices.Contains(prev.Parents, e.CID) {
-			fresh = true
-		}
-	}
-	if prev != nil && !fresh && prev.CID == d.tree.Root && prev.Commitment == d.tree.Commitment &&
-		prev.Profile == d.profile && prev.Times == d.times {
-		return PutResult{Dataset: *prev, Unchanged: true}, nil
-	}
-	e := &ledger.Entry{
-		Kind: ledger.KindDataset, Name: d.name, Root: d.tree.Root, Size: d.tree.Size, Files: d.tree.Files,
-		Leaves: d.tree.Leaves, Chunks: d.tree.Chunks, Commitment: d.tree.Commitment, Profile: d.profile,
-		Times: d.times, Parents: parents, Previous: -1, Policy: st.base.policyIndex,
-	}
-	version := 1
-	if prev != nil {
-		e.Previous, version = prev.Entry, prev.Version+1
-	}
-	n, err := st.sign(ctx, e, version, d.kind, d.added, curator)
-	if err != nil {
-		return PutResult{}, fmt.Errorf("dataset %s: %w", d.name, err)
-	}
-	ds := n.dataset()
-	st.newest[d.name] = ds
-	return PutResult{Dataset: ds}, nil
-}
-
-func (st *stage) sign(ctx context.Context, e *ledger.Entry, version int, kind dag.Kind, added tally, curator Signer) (*staged, error) {
-	e.Time = st.s.opt.Now().UTC().Truncate(time.Millisecond)
-	if err := curator.SignEntry(e, st.s.LogID()); err != nil {
-		return nil, fmt.Errorf("sign entry: %w", err)
-	}
-	block, err := e.Marshal()
-	if err != nil {
-		return nil, fmt.Errorf("entry: %w", err)
-	}
-	// The signed entry is read as anyone else will read it before it is kept.
-	back, err := ledger.Admit(ctx, st, st.s.LogID(), block)
-	if err != nil {
-		return nil, fmt.Errorf("entry just signed: %w", err)
-	}
-	st.entries = append(st.entries, staged{
-		index: st.base.checkpoint.Size + int64(len(st.entries)), version: version, block: block,
-		cid: ledger.EntryCID(block), entry: back, kind: kind, added: added,
-	})
-	return &st.entries[len(st.entries)-1], nil
-}
-
-var _ ledger.State = (*stage)(nil)
-
-// Policy implements ledger.State. Policies are committed alone, so the base has it.
-func (st *stage) Policy(context.Context) (int64, *ledger.Entry, error) {
-	return st.base.policyIndex, st.base.policy, nil
-}
-
-// Newest implements ledger.State.
-func (st *stage) Newest(ctx context.Context, name string) (int64, error) {
-	d, err := st.newestOf(ctx, name)
-	if d == nil {
-		return -1, err
-	}
-	return d.Entry, nil
-}
-
-// IndexOf implements ledger.State.
-func (st *stage) IndexOf(ctx context.Context, entry cid.Cid) (int64, error) {
-	for i := range st.entries {
-		if st.entries[i].cid == entry {
-			return st.entries[i].index, nil
-		}
-	}
-	b, err := st.s.kv.Get(ctx, digestKey(rowPosition, digestOf(entry)), nil)
-	if errors.Is(err, kv.ErrNotFound) {
-		return -1, nil
-	}
-	if err != nil {
-		return 0, storeError(err)
-	}
-	return parseInt(b)
-}
-
-// newestOf finds the newest version of a name, staged or published; nil for none.
-func (st *stage) newestOf(ctx context.Context, name string) (*Dataset, error) {
-	if d, ok := st.newest[name]; ok {
-		return &d, nil
-	}
-	d, err := st.s.newest(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("newest version of %s: %w", name, err)
-	}
-	return &d, nil
-}
-
-func (n *staged) dataset() Dataset {
-	return datasetOf(n.index, n.cid, n.entry, n.kind, putRow{version: n.version, added: n.added})
-}
-
-// append makes the staged entries durable and returns the state to publish. Any
-// failure from the first write on leaves an unknown outcome and stops the store.
-func (st *stage) append(ctx context.Context) (*state, error) {
-	s, base := st.s, st.base
-	signer, err := loadLogKey(s.dir, s.vkey)
-	if err != nil {
-		return nil, err
-	}
-
-	// Step 2: the entries' blocks. Nothing points at them yet, so a crash after this
-	// leaves garbage only.
-	if err := st.writeBlocks(ctx); err != nil {
-		return nil, s.stop(err)
-	}
-	leaves, err := st.readBack(ctx)
-	if err != nil {
-		return nil, s.stop(err)
-	}
-	// Append recomputes the stored right edge against the last signed root first:
-	// over a ledger that does not match it nothing is ever signed.
-	root, edge, err := ledger.Append(ctx, tiles{s}, base.checkpoint.Size, base.checkpoint.Root, leaves)
-	if err != nil {
-		return nil, s.stop(err)
-	}
-	next := &state{
-		checkpoint: ledger.Checkpoint{Origin: s.Origin(), Size: base.checkpoint.Size + int64(len(leaves)), Root: root},
-		policy:     base.policy, policyIndex: base.policyIndex,
-	}
-	if next.signed, err = ledger.SignCheckpoint(next.checkpoint, signer); err != nil {
-		return nil, s.stop(err)
-	}
-
-	// Step 3: one transaction. Before it lands the ledger is what it was, after it
-	// the entries are in; there is nothing in between.
-	var b kv.Batch
-	for i := range st.entries {
-		n := &st.entries[i]
-		d := digestOf(n.cid)
-		b.Set(indexKey(rowIndex, n.index), d[:])
-		b.Set(digestKey(rowPosition, d), putInt(n.index))
-		switch n.entry.Kind {
-		case ledger.KindPolicy:
-			b.Set(indexKey(rowPolicy, n.index), nil)
-			next.policy, next.policyIndex = n.entry, n.index
-		case ledger.KindDataset:
-			b.Set(nameKey(n.entry.Name, n.version), putInt(n.index))
-			b.Set(rootKey(digestOf(n.entry.Root), n.index), nil)
-			b.Set(indexKey(rowPut, n.index), putRow{version: n.version, added: n.added}.append(nil))
-		}
-	}
-	for _, t := range edge {
-		b.Set(tileKey(t.Level, t.Index), t.Data)
-	}
-	b.Set(indexKey(rowCheckpoint, next.checkpoint.Size), next.signed)
-	if err := s.kv.Commit(ctx, &b); err != nil {
-		return nil, s.stop(err)
-	}
-
-	// Step 4: a crash before the mark is written is repaired at the next open, which
-	// checks that the ledger extends the older mark.
-	if err := s.writeHighWater(next.signed); err != nil {
-		return nil, s.stop(err)
-	}
-	return next, nil
-}
-
-func (st *stage) writeBlocks(ctx context.Context) error {
-	var b kv.Batch
-	for i := range st.entries {
-		n := &st.entries[i]
-		b.Set(digestKey(rowEntry, digestOf(n.cid)), n.block)
-		if b.Bytes() > kv.MaxBatchBytes/2 || i == len(st.entries)-1 {
-			if err := st.s.kv.Commit(ctx, &b); err != nil {
-				return fmt.Errorf("write entries: %w", err)
-			}
-			b.Reset()
-		}
-	}
-	return nil
-}
-
-// readBack reads the entries as stored; what is signed is what is there.
-func (st *stage) readBack(ctx context.Context) ([]tlog.Hash, error) {
-	leaves := make([]tlog.Hash, len(st.entries))
-	for i := range st.entries {
-		n := &st.entries[i]
-		b, err := st.s.kv.Get(ctx, digestKey(rowEntry, digestOf(n.cid)), nil)
-		if err != nil {
-			return nil, fmt.Errorf("read entry %d back: %w", n.index, err)
-		}
-		if !bytes.Equal(b, n.block) {
-			return nil, fmt.Errorf("entry %d reads back differently: %w", n.index, ErrCorrupt)
-		}
-		leaves[i] = ledger.LeafHash(b)
-	}
-	return leaves, nil
 }
 
 // genesis appends entry 0, the policy that admits the store's own curator.
@@ -372,16 +214,16 @@ func (s *Store) genesis(ctx context.Context) error {
 	}
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
-	st := &stage{s: s, base: s.published.Load()}
-	e := &ledger.Entry{Kind: ledger.KindPolicy, Previous: -1, Policy: -1, Curators: []ledger.CuratorKey{curator.Curator()}}
-	if _, err := st.sign(ctx, e, 0, 0, tally{}, curator); err != nil {
+	st := s.newStage()
+	e := &ledger.Entry{Kind: ledger.KindPolicy, Previous: -1, Curators: []ledger.CuratorKey{curator.Curator()}}
+	if _, err := st.add(ctx, e, staged{}, curator, nil); err != nil {
 		return err
 	}
 	next, err := st.append(ctx)
 	if err != nil {
 		return err
 	}
-	s.published.Store(next)
+	s.publish(next)
 	return nil
 }
 

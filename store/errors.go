@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"github.com/koii-network/scale/store/ingest"
 )
 
 // The store's error classes. Errors wrap one of them and say what was attempted,
@@ -30,7 +32,16 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrStopped: a commit failed with unknown outcome. Reopen the store to recover.
 	ErrStopped = errors.New("store stopped appending")
+	// ErrMismatch: something is not what its digest, its CID or the entry signed for it says.
+	ErrMismatch = errors.New("mismatch")
+	// ErrLastCurator: the last curator of a policy cannot be removed.
+	ErrLastCurator = errors.New("the last curator cannot be removed")
+	// ErrMissing: a dataset names chunks that are not stored. See MissingError.
+	ErrMissing = ingest.ErrMissing
 )
+
+// A MissingError lists the chunks that a dataset names and that are not stored.
+type MissingError = ingest.MissingError
 
 // A LockedError names the process that owns a store.
 type LockedError struct {

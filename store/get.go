@@ -61,9 +61,24 @@ func (s *Store) fileOps(ctx context.Context, file cid.Cid, from, to uint64) iter
 // GetTree gives everything at or below o to v, in canonical order. Paths are
 // relative to o, whose own is "".
 func (s *Store) GetTree(ctx context.Context, o Object, v Visitor) error {
+	return s.giveTree(ctx, o, s.walker().Walk(ctx, o.CID), v)
+}
+
+// GetTreeFrom gives what GetTree gives, but only what comes after the given path, which
+// is one that GetTree gave; an empty one is that of o itself. It is for going on where a
+// GetTree was broken off.
+func (s *Store) GetTreeFrom(ctx context.Context, o Object, after string, v Visitor) error {
+	if o.Info.Kind != dag.KindDir {
+		return nil
+	}
+	at := dag.Place{Below: o.Path, After: after}
+	return s.giveTree(ctx, o, dag.WalkFrom(ctx, s, o.Dataset.CID, o.Dataset.Commitment, o.Dataset.Leaves, at), v)
+}
+
+func (s *Store) giveTree(ctx context.Context, o Object, walk iter.Seq2[dag.WalkEntry, error], v Visitor) error {
 	var file io.WriteCloser
 	var want, got uint64
-	err := s.read(ctx, s.treeOps(ctx, o), func(p *op, data []byte) (err error) {
+	err := s.read(ctx, s.treeOps(ctx, o, walk), func(p *op, data []byte) (err error) {
 		switch p.kind {
 		case opDir:
 			return v.Dir(p.path, p.attr)
@@ -95,9 +110,9 @@ func (s *Store) GetTree(ctx context.Context, o Object, v Visitor) error {
 	return nil
 }
 
-func (s *Store) treeOps(ctx context.Context, root Object) iter.Seq2[op, error] {
+func (s *Store) treeOps(ctx context.Context, root Object, walk iter.Seq2[dag.WalkEntry, error]) iter.Seq2[op, error] {
 	return func(yield func(op, error) bool) {
-		for e, err := range dag.Walk(ctx, s, root.CID) {
+		for e, err := range walk {
 			if err != nil {
 				yield(op{}, err)
 				return

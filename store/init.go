@@ -35,6 +35,14 @@ const (
 	packsDir      = "packs"
 )
 
+// What processes that serve a store keep in its directory (package grpcapi).
+const (
+	// SocketFile is the private socket of the process that owns the store.
+	SocketFile = "node.sock"
+	// TokensFile holds hashes of the tokens that a node admits.
+	TokensFile = "tokens.json"
+)
+
 type config struct {
 	Format int    `json:"format"`
 	Origin string `json:"origin"`
@@ -203,6 +211,11 @@ func writeFileSync(path string, b []byte) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+// ReplaceFile puts b at path, with mode 0600, so that after a crash there is either the
+// old content or the new. It is for files that others keep in a store's directory and
+// that have one writer.
+func ReplaceFile(path string, b []byte) error { return replaceFileSync(path, b) }
 
 // replaceFileSync puts b at path so that after a crash there is either the old
 // content or the new.

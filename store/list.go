@@ -1,11 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/ipfs/go-cid"
 
@@ -23,6 +23,10 @@ func datasetOf(index int64, c cid.Cid, e *ledger.Entry, kind dag.Kind, p putRow)
 	}
 }
 
+func removalOf(at slot, c cid.Cid, e *ledger.Entry) Removal {
+	return Removal{Name: e.Name, Version: at.version, Entry: at.index, EntryCID: c, Time: e.Time, Curator: e.Curator}
+}
+
 // datasetAt reads the dataset that a published entry records.
 func (s *Store) datasetAt(ctx context.Context, index int64) (Dataset, error) {
 	e, err := s.entryAt(ctx, index)
@@ -32,9 +36,13 @@ func (s *Store) datasetAt(ctx context.Context, index int64) (Dataset, error) {
 	if e.Entry.Kind != ledger.KindDataset {
 		return Dataset{}, fmt.Errorf("entry :%d is a %v, not a dataset: %w", index, e.Entry.Kind, ErrInvalid)
 	}
-	b, err := s.kv.Get(ctx, indexKey(rowPut, index), nil)
+	return s.datasetOfEntry(ctx, e)
+}
+
+func (s *Store) datasetOfEntry(ctx context.Context, e LedgerEntry) (Dataset, error) {
+	b, err := s.kv.Get(ctx, indexKey(rowPut, e.Index), nil)
 	if err != nil {
-		return Dataset{}, fmt.Errorf("put of entry %d: %w", index, lost(err))
+		return Dataset{}, fmt.Errorf("put of entry %d: %w", e.Index, lost(err))
 	}
 	p, err := parsePutRow(b)
 	if err != nil {
@@ -44,7 +52,24 @@ func (s *Store) datasetAt(ctx context.Context, index int64) (Dataset, error) {
 	if err != nil {
 		return Dataset{}, storeError(err)
 	}
-	return datasetOf(index, e.CID, e.Entry, info.Kind, p), nil
+	return datasetOf(e.Index, e.CID, e.Entry, info.Kind, p), nil
+}
+
+// versionAt reads what stands in a version of a name.
+func (s *Store) versionAt(ctx context.Context, at slot) (Version, error) {
+	e, err := s.entryAt(ctx, at.index)
+	if err != nil {
+		return Version{}, err
+	}
+	switch e.Entry.Kind {
+	case ledger.KindDataset:
+		d, err := s.datasetOfEntry(ctx, e)
+		return Version{Dataset: &d}, err
+	case ledger.KindRemoval:
+		r := removalOf(at, e.CID, e.Entry)
+		return Version{Removal: &r}, nil
+	}
+	return Version{}, fmt.Errorf("%s@%d is entry :%d, a %v: %w", at.name, at.version, at.index, e.Entry.Kind, ErrCorrupt)
 }
 
 // lost is for rows that must be there.
@@ -55,85 +80,96 @@ func lost(err error) error {
 	return storeError(err)
 }
 
-// Datasets yields the newest version of each name, by name.
+// Datasets yields the newest version of each name, by name. Names that were removed are
+// left out.
 func (s *Store) Datasets(ctx context.Context) iter.Seq2[Dataset, error] {
+	return s.DatasetsFrom(ctx, "")
+}
+
+// DatasetsFrom yields what Datasets yields, but only the names after the given one in
+// bytewise order.
+func (s *Store) DatasetsFrom(ctx context.Context, after string) iter.Seq2[Dataset, error] {
+	var from []byte
+	if after != "" {
+		// Behind all versions of that name, before a name that it begins.
+		from = append(namePrefix(after), 0xff, 0xff, 0xff, 0xff, 0xff)
+	}
 	return func(yield func(Dataset, error) bool) {
-		var name []byte
-		newest := int64(-1) // of name
+		var newest slot // of the name under way
 		flush := func() bool {
-			if newest < 0 {
+			if newest.name == "" {
 				return true
 			}
-			d, err := s.datasetAt(ctx, newest)
-			newest = -1
-			return yield(d, err) && err == nil
+			v, err := s.versionAt(ctx, newest)
+			if err != nil {
+				yield(Dataset{}, err)
+				return false
+			}
+			return v.Dataset == nil || yield(*v.Dataset, nil)
 		}
-		for row, err := range s.visibleVersions(ctx, []byte{rowName}) {
+		for at, err := range s.visibleVersions(ctx, []byte{rowName}, from) {
 			if err != nil {
 				yield(Dataset{}, err)
 				return
 			}
-			if !bytes.Equal(row.name, name) {
-				if !flush() {
-					return
-				}
-				name = append(name[:0], row.name...)
+			if at.name != newest.name && !flush() {
+				return
 			}
-			newest = row.index
+			newest = at
 		}
 		flush()
 	}
 }
 
-// A versionRow is one version of a name.
-type versionRow struct {
-	name  []byte
-	index int64
-}
-
-func (s *Store) visibleVersions(ctx context.Context, prefix []byte) iter.Seq2[versionRow, error] {
-	return func(yield func(versionRow, error) bool) {
-		for row, err := range s.kv.Scan(ctx, prefix, nil) {
-			var v versionRow
-			if err == nil && len(row.Key) < 6 {
-				err = fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
-			}
+func (s *Store) visibleVersions(ctx context.Context, prefix, from []byte) iter.Seq2[slot, error] {
+	return func(yield func(slot, error) bool) {
+		for row, err := range s.kv.Scan(ctx, prefix, from) {
+			var at slot
 			if err == nil {
-				v.name = row.Key[1 : len(row.Key)-5]
-				v.index, err = parseInt(row.Value)
+				at, err = parseSlot(row)
 			}
 			if err != nil {
-				yield(v, storeError(err))
+				yield(at, storeError(err))
 				return
 			}
-			if s.visible(v.index) && !yield(v, nil) {
+			if s.visible(at.index) && !yield(at, nil) {
 				return
 			}
 		}
 	}
 }
 
-// History yields the versions of a name, the first one first.
-func (s *Store) History(ctx context.Context, name string) iter.Seq2[Dataset, error] {
-	return func(yield func(Dataset, error) bool) {
+// History yields the versions of a name, the first one first, its removals among them.
+func (s *Store) History(ctx context.Context, name string) iter.Seq2[Version, error] {
+	return s.HistoryFrom(ctx, name, 0)
+}
+
+// HistoryFrom yields what History yields, but only what comes after the given version.
+// That there is nothing is not an error then.
+func (s *Store) HistoryFrom(ctx context.Context, name string, after int) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
 		if err := ledger.CheckName(name); err != nil {
-			yield(Dataset{}, fmt.Errorf("%w: %w", ErrInvalid, err))
+			yield(Version{}, fmt.Errorf("%w: %w", ErrInvalid, err))
 			return
 		}
-		none := true
-		for row, err := range s.visibleVersions(ctx, namePrefix(name)) {
+		if after < 0 || after > math.MaxUint32-1 {
+			yield(Version{}, fmt.Errorf("history of %s after version %d: %w", name, after, ErrInvalid))
+			return
+		}
+		none := after == 0
+		for at, err := range s.visibleVersions(ctx, namePrefix(name), nameKey(name, after+1)) {
 			if err != nil {
-				yield(Dataset{}, err)
+				yield(Version{}, err)
 				return
 			}
 			none = false
-			d, err := s.datasetAt(ctx, row.index)
-			if !yield(d, err) || err != nil {
+			v, err := s.versionAt(ctx, at)
+			if !yield(v, err) || err != nil {
 				return
 			}
 		}
 		if none {
-			yield(Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound))
+			yield(Version{}, errNoName(name))
 		}
 	}
 }
@@ -142,7 +178,7 @@ func (s *Store) History(ctx context.Context, name string) iter.Seq2[Dataset, err
 // file or link yields itself with an empty path.
 func (s *Store) List(ctx context.Context, o Object) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for e, err := range dag.Walk(ctx, s, o.CID) {
+		for e, err := range s.walker().Walk(ctx, o.CID) {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("list %s: %w", o, storeError(err)))
 				return

@@ -14,18 +14,10 @@ import (
 )
 
 // Published returns the newest checkpoint and the tree it signs.
-func (s *Store) Published() Published {
-	st := s.published.Load()
-	return Published{Size: st.checkpoint.Size, Root: st.checkpoint.Root, Checkpoint: st.signed}
-}
+func (s *Store) Published() Published { return s.published.Load().public() }
 
-// Curators returns the keys that the policy in force admits.
-func (s *Store) Curators(context.Context) ([]ledger.CuratorKey, error) {
-	st := s.published.Load()
-	if st.policy == nil {
-		return nil, fmt.Errorf("the ledger has no policy: %w", ErrCorrupt)
-	}
-	return st.policy.Curators, nil
+func (st *state) public() Published {
+	return Published{Size: st.checkpoint.Size, Root: st.checkpoint.Root, Checkpoint: st.signed}
 }
 
 // A LedgerEntry is an entry with its place.

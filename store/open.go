@@ -18,6 +18,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store/badgerkv"
+	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
@@ -34,7 +35,12 @@ type Store struct {
 	verifier note.Verifier
 	vkey     string
 	frames   *frameCache
-	pools    pools
+	pools    *ingest.Pools
+	writer   *writer
+	openers  openers
+
+	prover     *dag.Prover    // of leaves and chunks
+	inclusions *ledger.Prover // of entries
 
 	// published is what readers see; only a commit that went all the way moves it.
 	published atomic.Pointer[state]
@@ -46,9 +52,15 @@ type Store struct {
 
 	closed bool // by Close, which has no company
 
-	commitMu sync.Mutex // one commit at a time
-	queueMu  sync.Mutex
-	queue    []*commitRequest // guarded by queueMu
+	keys keyCache
+
+	commitMu   sync.Mutex // one commit at a time
+	queueMu    sync.Mutex
+	queue      []*commitRequest // guarded by queueMu, like what follows
+	committing bool             // somebody commits, or was told to
+	signing    int              // requests that are about to be queued
+	allQueued  chan struct{}    // closed when there are none any more; nil if nobody waits
+	names      nameCache
 
 	indexMu sync.Mutex // one flush of index rows at a time
 	totals  tally      // guarded by indexMu
@@ -91,7 +103,11 @@ func plainFiles(dir string) error {
 			return err
 		}
 		for _, e := range entries {
-			if t := e.Type(); !t.IsRegular() && (sub != "" || !t.IsDir()) {
+			t := e.Type()
+			if sub == "" && e.Name() == SocketFile && t == fs.ModeSocket {
+				continue // of the process that owns the store, or did
+			}
+			if !t.IsRegular() && (sub != "" || !t.IsDir()) {
 				return fmt.Errorf("%s is not a regular file but %v: %w", filepath.Join(dir, sub, e.Name()), t, ErrCorrupt)
 			}
 		}
@@ -134,6 +150,9 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 		return nil, err
 	}
 	s := &Store{dir: dir, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
+	s.prover, s.inclusions = dag.NewProver(s, proverBytes), ledger.NewProver(tiles{s})
+	s.pools = ingest.NewPools(ingest.PoolOptions{})
+	s.openers.slots = make(chan struct{}, ingest.Workers())
 	if s.verifier, err = note.NewVerifier(c.VKey); err != nil {
 		return nil, fmt.Errorf("the log's public key in %s: %w (%v)", filepath.Join(dir, configFile), ErrCorrupt, err)
 	}
@@ -174,6 +193,9 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 	if o.WrapPacks != nil {
 		s.packs = o.WrapPacks(files)
 	}
+	if s.writer, err = s.newWriter(); err != nil {
+		return nil, err
+	}
 	if s.doubt == nil {
 		if err := s.checkTail(ctx, tail); err != nil {
 			s.doubt = s.doubtf("the end of its packs is not the one it recorded last: %v", err)
@@ -193,6 +215,9 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	var errs []error
+	if s.writer != nil {
+		s.writer.drain()
+	}
 	if s.packs != nil {
 		errs = append(errs, s.packs.Close())
 	}
@@ -213,6 +238,18 @@ func (s *Store) Close() error {
 
 // Doubt returns nil, or why the store reads but does not append.
 func (s *Store) Doubt() error { return s.doubt }
+
+// Stopped returns nil, or why the store has stopped appending since it was opened: an
+// error of class ErrStopped.
+func (s *Store) Stopped() error {
+	if p := s.stopped.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Dir returns the store's directory, an absolute path.
+func (s *Store) Dir() string { return s.dir }
 
 // VerifierKey returns the log's public key, as verifiers take it.
 func (s *Store) VerifierKey() string { return s.vkey }
@@ -283,8 +320,9 @@ func storeError(err error) error {
 	for _, m := range [...]struct{ from, to error }{
 		{kv.ErrNoSpace, ErrNoSpace}, {pack.ErrNoSpace, ErrNoSpace},
 		{kv.ErrCorrupt, ErrCorrupt}, {pack.ErrCorrupt, ErrCorrupt}, {compress.ErrCorrupt, ErrCorrupt},
-		{ledger.ErrCorrupt, ErrCorrupt}, {kv.ErrNotFound, ErrNotFound},
+		{ledger.ErrCorrupt, ErrCorrupt}, {ledger.ErrConflict, ErrConflict}, {kv.ErrNotFound, ErrNotFound},
 		{dag.ErrNotFound, ErrNotFound}, {dag.ErrPath, ErrInvalid}, {dag.ErrRange, ErrInvalid}, {dag.ErrFormat, ErrCorrupt},
+		{dag.ErrCorrupt, ErrCorrupt},
 	} {
 		if errors.Is(err, m.from) && !errors.Is(err, m.to) {
 			return fmt.Errorf("%w: %w", m.to, err)

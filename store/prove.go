@@ -4,18 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/dag/proof"
 )
 
+// proverBytes bounds the memory in which rows and nodes are kept for proofs: some 350
+// rows of 256 leaves, or the nodes of files of 5 GiB together.
+const proverBytes = 16 << 20
+
 // Prove builds a proof that o is in the ledger as published now: of the dataset, of
 // one file in it, or with a range of the smallest run of whole chunks around it.
 // The proof holds no data. Its caller checks it against trusted keys with
 // proof.Verify, like anyone else.
 func (s *Store) Prove(ctx context.Context, o Object, opt ProveOptions) (*proof.Proof, error) {
+	began := time.Now()
 	p, err := s.prove(ctx, o, opt)
+	if tell := s.opt.Observer.Proof; tell != nil {
+		tell(time.Since(began), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prove %s: %w", o, storeError(err))
 	}
@@ -29,7 +38,7 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 	}
 	st := s.published.Load()
 	p := &proof.Proof{EntryBlock: e.Block, Index: e.Index, Checkpoint: st.signed}
-	if p.Inclusion, err = ledger.ProveInclusion(ctx, tiles{s}, st.checkpoint.Size, e.Index); err != nil {
+	if p.Inclusion, err = s.inclusions.Inclusion(ctx, st.checkpoint.Size, e.Index); err != nil {
 		return nil, err
 	}
 	if opt.Manifest {
@@ -47,14 +56,14 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 	}
 	f := &proof.FileProof{}
 	root, n := dag.Hash(e.Entry.Commitment), e.Entry.Leaves
-	f.Index, f.Leaf, err = dag.FindLeaf(ctx, s, root, n, leaf)
+	f.Index, f.Leaf, err = s.prover.FindLeaf(ctx, root, n, leaf)
 	if o.Info.Kind == dag.KindDir && (opt.Range != nil || errors.Is(err, dag.ErrNotFound)) {
 		return nil, fmt.Errorf("it is a directory; prove the whole dataset, or one file: %w", ErrInvalid)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if f.Path, err = dag.ProveLeaf(ctx, s, root, n, f.Index); err != nil {
+	if f.Path, err = s.prover.ProveLeaf(ctx, root, n, f.Index); err != nil {
 		return nil, err
 	}
 	p.File = f
@@ -78,12 +87,12 @@ func (s *Store) proveRange(ctx context.Context, o Object, l dag.FileLeaf, r Rang
 	if l.Kind != dag.KindFile {
 		return nil, fmt.Errorf("a range is of a file, this is a %v: %w", l.Kind, ErrInvalid)
 	}
-	run, err := dag.FindChunks(ctx, s, o.CID, l, r.From, r.To)
+	run, err := s.prover.FindChunks(ctx, o.CID, l, r.From, r.To)
 	if err != nil {
 		return nil, err
 	}
 	p := &proof.RangeProof{First: run.First, Offset: run.Offset}
-	for c, err := range dag.Chunks(ctx, s, o.CID, run.Offset, run.End) {
+	for c, err := range s.prover.Chunks(ctx, o.CID, run.Offset, run.End) {
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +101,6 @@ func (s *Store) proveRange(ctx context.Context, o Object, l dag.FileLeaf, r Rang
 		}
 		p.Sizes = append(p.Sizes, c.Size)
 	}
-	p.Left, p.Right, err = dag.ProveChunks(ctx, s, o.CID, l, run.First, run.Last)
+	p.Left, p.Right, err = s.prover.ProveChunks(ctx, o.CID, l, run.First, run.Last)
 	return p, err
 }

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"runtime"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/ingest"
 )
 
 // Put stores datasets and appends one ledger entry for each, all in one commit.
@@ -22,43 +19,74 @@ import (
 // ledger is as it was; chunks that were already stored are found again by the next
 // put of the same data. Putting under a name whose newest version is this very
 // dataset appends nothing and reports it as Unchanged.
+//
+// Any number of puts may be under way: they share what they write with, and a slow
+// reader holds up its own put only. Put returns when the readers do: a Read that blocks
+// for ever must be ended by whoever made it.
 func (s *Store) Put(ctx context.Context, in []Input, o PutOptions) ([]PutResult, error) {
+	began := time.Now()
+	res, err := s.put(ctx, in, o)
+	if tell := s.opt.Observer.Put; tell != nil {
+		tell(putEvent(len(in), res, err, time.Since(began)))
+	}
+	return res, err
+}
+
+func putEvent(datasets int, res []PutResult, err error, took time.Duration) PutEvent {
+	e := PutEvent{Datasets: datasets, Took: took, Err: err}
+	for i := range res {
+		r := &res[i]
+		if r.Unchanged {
+			e.Unchanged++
+		}
+		e.Bytes += r.Size
+		e.New += r.NewBytes
+		e.Stored += r.Stored
+	}
+	return e
+}
+
+func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult, error) {
 	if err := checkInputs(in); err != nil {
 		return nil, err
 	}
 	if err := s.appendable(); err != nil {
 		return nil, err
 	}
-	curator := o.Curator
-	if curator == nil {
-		var err error
-		if curator, err = s.curator(); err != nil {
-			return nil, err
-		}
-	}
 	// What would fail at the end is better known before terabytes are read.
-	if err := s.checkSigning(curator); err != nil {
+	curator, err := s.signers(in, o)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.checkSpace(0); err != nil {
 		return nil, err
 	}
-	sets := make([]*dataset, len(in))
+	r := &commitRequest{curator: curator, drafts: make([]draft, len(in))}
+	sets := make([]*dataset, len(in)) // nil for those that are known
+	var fresh []*dataset
 	for i := range in {
 		p, err := profileOf(in[i].Profile)
 		if err != nil {
 			return nil, err
 		}
+		if in[i].Known.Defined() {
+			if r.drafts[i], err = s.known(ctx, &in[i], p); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		sets[i] = &dataset{in: &in[i], profile: p}
+		fresh = append(fresh, sets[i])
 	}
-	if err := s.ingest(ctx, sets, o.Progress); err != nil {
+	if err := s.ingest(ctx, fresh, o.Progress); err != nil {
 		return nil, err
 	}
-	r := &commitRequest{curator: curator, drafts: make([]draft, len(sets))}
 	for i, ds := range sets {
-		r.drafts[i] = draft{
-			name: ds.in.Name, profile: ds.profile.Name, times: ds.in.Times, tree: ds.tree, kind: ds.kind,
-			parents: ds.in.Parents, added: ds.added,
+		if ds != nil {
+			r.drafts[i] = draft{
+				name: ds.in.Name, profile: ds.profile.Name, times: ds.in.Times, tree: ds.tree, kind: ds.kind,
+				parents: ds.in.Parents, added: ds.added, curator: ds.in.Curator,
+			}
 		}
 	}
 	res, err := s.commit(ctx, r)
@@ -66,6 +94,9 @@ func (s *Store) Put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 		return nil, err
 	}
 	for i := range res {
+		if sets[i] == nil {
+			continue
+		}
 		res[i].Skipped = sets[i].skipped
 		if res[i].Unchanged {
 			res[i].NewBytes, res[i].Stored = sets[i].added.Plain, sets[i].added.Packed
@@ -87,8 +118,14 @@ func checkInputs(in []Input) error {
 			return fmt.Errorf("two datasets are named %s: %w", i.Name, ErrInvalid)
 		}
 		names[i.Name] = true
-		if (i.Reader == nil) == (i.Path == "") {
-			return fmt.Errorf("dataset %s needs a reader or a path, not both: %w", i.Name, ErrInvalid)
+		given := 0
+		for _, is := range []bool{i.Reader != nil, i.Path != "", i.Source != nil, i.Known.Defined()} {
+			if is {
+				given++
+			}
+		}
+		if given != 1 {
+			return fmt.Errorf("dataset %s needs one of a reader, a path, a source and a known dataset: %w", i.Name, ErrInvalid)
 		}
 	}
 	return nil
@@ -105,93 +142,67 @@ func profileOf(name string) (*dag.Profile, error) {
 	return p, nil
 }
 
-func (s *Store) curator() (Signer, error) {
-	return LoadCurator(filepath.Join(s.dir, keysDir, curatorFile))
-}
-
-func (s *Store) checkSigning(curator Signer) error {
-	if _, err := loadLogKey(s.dir, s.vkey); err != nil {
-		return err
-	}
-	e := &ledger.Entry{Curator: curator.Curator()}
-	if err := ledger.CheckAdmitted(e, s.published.Load().policy); err != nil {
-		return fmt.Errorf("%w; the ledger's policy names who may sign", err)
-	}
-	return nil
-}
-
-// A dataset is one input on its way through ingest.
+// A dataset is one input on its way.
 type dataset struct {
 	in      *Input
 	profile *dag.Profile
-	src     *fstree.Tree // of Input.Path, open until ingest ends
 	kind    dag.Kind
 	tree    dag.Tree
-	added   tally // Chunks and Plain belong to the assembler, Packed to the frame writer
-
-	mu      sync.Mutex
-	skipped []Skipped // guarded by mu
-}
-
-func (d *dataset) skip(s Skipped) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.skipped = append(d.skipped, s)
+	added   tally // guarded by writer.mu until the put has waited
+	skipped []Skipped
 }
 
 // ingest stores the blocks of the datasets and fills in their trees. When it
-// returns nil, all blocks are durable and indexed.
-//
-//	reader ──> slabs ──> hashers (several) ──> assembler ──> frames ──> sealers (several) ──> packs, index
-//	           └──────────── in order ───────────┘           └──────────── in order ───────────┘
-//
-// Memory is that of the slabs and frames in circulation, whatever the input.
+// returns nil, all blocks are durable and indexed. When it does not, chunks that were
+// handed over are kept.
 func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progress)) error {
-	workers := min(runtime.GOMAXPROCS(0), 8)
-	w, err := s.newFrameWriter(ctx, workers)
-	if err != nil {
-		return err
-	}
-	g, gctx := errgroup.WithContext(w.ctx)
-	depth := workers + 3
-	f := &feeder{s: s, ctx: gctx, hash: make(chan *slab, depth), order: make(chan *slab, depth), free: make(chan *slab, depth)}
-	for range depth {
-		f.free <- s.pools.takeSlab()
-	}
-	for range workers {
-		g.Go(func() error {
-			for sl := range f.hash {
-				sl.process(gctx, s)
-				sl.ready <- struct{}{}
-			}
-			return nil
-		})
-	}
-	a := &assembler{s: s, w: w, progress: progress}
-	g.Go(func() error { return a.run(gctx, f) })
-	g.Go(func() error {
-		defer close(f.order)
-		defer close(f.hash)
-		for _, ds := range sets {
-			if err := f.feed(ds); err != nil {
-				return fmt.Errorf("put %s: %w", ds.in.Name, err)
+	var before Progress
+	d := s.writer.newDeposit(ctx)
+	for _, ds := range sets {
+		d.count(&ds.added)
+		out := ingest.Output{Index: d, Chunks: d, Nodes: d}
+		var last ingest.Progress
+		out.Progress = func(p ingest.Progress) {
+			if last = p; progress != nil {
+				progress(Progress{Bytes: before.Bytes + p.Bytes, Files: before.Files + p.Files})
 			}
 		}
-		return nil
-	})
-	err = g.Wait()
-	if err != nil {
-		// The writer stops at its context, so that finish does not flush for nothing.
-		w.abort(err)
+		in := &ingest.Input{
+			Reader: ds.in.Reader, Path: ds.in.Path, Source: ds.in.Source, Profile: ds.profile,
+			Times: ds.in.Times, Exclude: ds.in.Exclude, SkipUnreadable: ds.in.SkipUnreadable, Sort: s.sorting(),
+		}
+		if in.Source != nil {
+			in.Sort.Memory = sourceSort
+		}
+		res, err := s.pools.Run(ctx, in, &out)
+		if err == nil && ds.in.Root.Defined() && ds.in.Root != res.Tree.Root {
+			err = fmt.Errorf("its root is %v, not %v: %w", res.Tree.Root, ds.in.Root, ErrMismatch)
+		}
+		if err != nil {
+			d.want() // so that a second attempt finds what is there
+			if in.Source != nil {
+				err = inputError(err)
+			}
+			return fmt.Errorf("put %s: %w", ds.in.Name, err)
+		}
+		before.Bytes, before.Files = before.Bytes+last.Bytes, before.Files+last.Files
+		ds.kind, ds.tree = res.Kind, res.Tree
+		for _, sk := range res.Skipped {
+			ds.skipped = append(ds.skipped, Skipped{Path: sk.Path, Why: sk.Why, Special: errors.Is(sk.Why, fstree.ErrSpecial)})
+		}
 	}
-	werr := w.finish()
-	if err == nil || errors.Is(err, context.Canceled) && werr != nil {
-		err = werr
-	}
-	f.release()
-	for _, ds := range sets {
-		if ds.src != nil {
-			err = errors.Join(err, ds.src.Close())
+	return d.wait(ctx)
+}
+
+// sourceSort is the memory for entries of directories of one Source, of which there may
+// be many at a time: some 5,000 entries.
+const sourceSort = 512 << 10
+
+// inputError gives what the builders refuse the class of a bad argument.
+func inputError(err error) error {
+	for _, bad := range []error{ingest.ErrInvalid, dag.ErrPath, dag.ErrAttr, dag.ErrOrder, dag.ErrRange} {
+		if errors.Is(err, bad) {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
 	return err

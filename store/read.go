@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
@@ -52,7 +53,7 @@ type span struct {
 
 // spanOps bounds a span, so that a tree of empty files still flows. A frame of small
 // files, three steps each, fits into one, so that it is decoded once.
-const spanOps = 3*frameChunks + 1024
+const spanOps = 3*ingest.MaxFrameChunks + 1024
 
 // read carries out the steps in order. Frames are read and decoded ahead on
 // several goroutines; every chunk has been checked against its digest before visit
@@ -81,6 +82,9 @@ func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], visit func(o
 				var err error
 				if sealed, err = s.load(gctx, sp, sealed); err == nil {
 					err = sp.verify()
+				}
+				if tell := s.opt.Observer.Read; tell != nil && err == nil && sp.used > 0 {
+					tell(sp.used)
 				}
 				sp.ready <- err
 			}

@@ -29,8 +29,10 @@ func (o Object) String() string {
 
 // Resolve finds what a reference names. A reference is NAME, CID or :INDEX, then
 // optionally a path inside the dataset after a slash. NAME is its newest version,
-// NAME@1 its first, NAME@-1 the one before the newest. A CID is that of a dataset
-// or of an entry; of several entries with one dataset the newest is meant.
+// NAME@1 its first, NAME@-1 the one before the newest. A removal counts as a version of
+// the name, but is not found: then NAME names nothing, and NAME@-1 what was there
+// before. A CID is that of a dataset or of an entry; of several entries with one dataset
+// the newest is meant.
 func (s *Store) Resolve(ctx context.Context, ref string) (Object, error) {
 	head, path, _ := strings.Cut(ref, "/")
 	path = strings.TrimSuffix(path, "/")
@@ -83,12 +85,12 @@ func (s *Store) resolveDataset(ctx context.Context, head string) (Dataset, error
 		return Dataset{}, fmt.Errorf("a version is @1, @2, … or @-1, @-2, …: %w", ErrInvalid)
 	}
 	if v < 0 {
-		d, err := s.newest(ctx, name)
+		newest, err := s.newestSlot(ctx, name, s.size())
 		if err != nil {
 			return Dataset{}, err
 		}
-		if v += d.Version; v < 1 {
-			return Dataset{}, fmt.Errorf("the newest version of %s is %d: %w", name, d.Version, ErrNotFound)
+		if v += newest.version; v < 1 {
+			return Dataset{}, fmt.Errorf("the newest version of %s is %d: %w", name, newest.version, ErrNotFound)
 		}
 	}
 	return s.versionOf(ctx, name, v)
@@ -137,52 +139,119 @@ func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
 	return ds, err
 }
 
-// visible says whether readers may see an entry. Its rows are there from the moment
-// its commit lands, a little before it is published, or without ever being published
-// when the commit failed after that.
-func (s *Store) visible(index int64) bool { return index < s.published.Load().checkpoint.Size }
+// size is that of the ledger as readers see it.
+func (s *Store) size() int64 { return s.published.Load().checkpoint.Size }
 
-// newest returns the newest visible version of a name.
-func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
+// visible says whether readers may see an entry.
+func (s *Store) visible(index int64) bool { return index < s.size() }
+
+// A slot is one version of a name.
+type slot struct {
+	name    string
+	version int
+	index   int64 // of the entry in it
+}
+
+func errNoName(name string) error {
+	return fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
+}
+
+func errRemoved(r slot) error {
+	return fmt.Errorf("%s was removed by entry :%d; what was there before is %s@%d: %w", r.name, r.index, r.name, r.version-1, ErrNotFound)
+}
+
+// newestSlot finds the newest entry of a name, a dataset or a removal, in the ledger of
+// that size. Rows of entries are there from the moment their commit lands, a little
+// before it is published, or without ever being published when the commit failed after
+// that.
+func (s *Store) newestSlot(ctx context.Context, name string, size int64) (slot, error) {
+	// Versions are counted from 1. A lookup that finds nothing costs a hundredth of
+	// a scan that finds nothing, and new names are common.
+	if has, err := s.kv.Has(ctx, nameKey(name, 1)); err != nil {
+		return slot{}, storeError(err)
+	} else if !has {
+		return slot{}, errNoName(name)
+	}
 	row, err := s.kv.Last(ctx, namePrefix(name))
 	for {
-		var i int64
 		if errors.Is(err, kv.ErrNotFound) {
-			return Dataset{}, fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
+			return slot{}, errNoName(name)
 		}
 		if err != nil {
-			return Dataset{}, storeError(err)
+			return slot{}, storeError(err)
 		}
-		if i, err = parseInt(row.Value); err != nil {
-			return Dataset{}, err
+		var found slot
+		if found, err = parseSlot(row); err != nil {
+			return slot{}, err
 		}
-		if s.visible(i) {
-			return s.datasetAt(ctx, i)
+		if found.index < size {
+			return found, nil
 		}
-		if len(row.Key) < 6 {
-			return Dataset{}, fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
-		}
-		version := int(binary.BigEndian.Uint32(row.Key[len(row.Key)-4:]))
-		row.Key = nameKey(name, version-1)
+		row.Key = nameKey(name, found.version-1)
 		row.Value, err = s.kv.Get(ctx, row.Key, nil)
 	}
 }
 
-func (s *Store) versionOf(ctx context.Context, name string, v int) (Dataset, error) {
-	b, err := s.kv.Get(ctx, nameKey(name, v), nil)
-	if errors.Is(err, kv.ErrNotFound) {
-		return Dataset{}, fmt.Errorf("%s has no version %d: %w", name, v, ErrNotFound)
+// parseSlot reads the row of a version.
+func parseSlot(row kv.Row) (slot, error) {
+	n := len(row.Key) - 5
+	if n < 2 {
+		return slot{}, fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
+	}
+	i, err := parseInt(row.Value)
+	return slot{name: string(row.Key[1:n]), version: int(binary.BigEndian.Uint32(row.Key[n+1:])), index: i}, err
+}
+
+// newestEntry reads the newest visible entry of a name; nil if there is none.
+func (s *Store) newestEntry(ctx context.Context, name string) (*nameEntry, error) {
+	at, err := s.newestSlot(ctx, name, s.size())
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.entryAt(ctx, at.index)
+	if err != nil {
+		return nil, err
+	}
+	return &nameEntry{slot: at, cid: e.CID, entry: e.Entry}, nil
+}
+
+// newest returns the newest visible version of a name.
+func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
+	at, err := s.newestSlot(ctx, name, s.size())
+	if err != nil {
+		return Dataset{}, err
+	}
+	v, err := s.versionAt(ctx, at)
+	if err == nil && v.Dataset == nil {
+		err = errRemoved(at)
+	}
+	if err != nil {
+		return Dataset{}, err
+	}
+	return *v.Dataset, nil
+}
+
+func (s *Store) versionOf(ctx context.Context, name string, version int) (Dataset, error) {
+	b, err := s.kv.Get(ctx, nameKey(name, version), nil)
+	var at slot
+	if err == nil {
+		at, err = parseSlot(kv.Row{Key: nameKey(name, version), Value: b})
+	}
+	if errors.Is(err, kv.ErrNotFound) || err == nil && !s.visible(at.index) {
+		return Dataset{}, fmt.Errorf("%s has no version %d: %w", name, version, ErrNotFound)
 	}
 	if err != nil {
 		return Dataset{}, storeError(err)
 	}
-	return s.datasetOfRow(ctx, b)
-}
-
-func (s *Store) datasetOfRow(ctx context.Context, value []byte) (Dataset, error) {
-	i, err := parseInt(value)
+	v, err := s.versionAt(ctx, at)
+	if err == nil && v.Dataset == nil {
+		err = fmt.Errorf("%s@%d is the removal of that name, by entry :%d: %w", name, version, at.index, ErrNotFound)
+	}
 	if err != nil {
 		return Dataset{}, err
 	}
-	return s.datasetAt(ctx, i)
+	return *v.Dataset, nil
 }

@@ -20,6 +20,8 @@ type state struct {
 	signed      []byte
 	policy      *ledger.Entry // in force; nil before entry 0
 	policyIndex int64         // -1 before entry 0
+
+	superseded chan struct{} // closed when a newer state is published
 }
 
 // loadState finds the newest checkpoint, checks it against the stored tiles and
@@ -36,7 +38,7 @@ func (s *Store) loadState(ctx context.Context, fresh bool) error {
 	row, err := s.kv.Last(ctx, []byte{rowCheckpoint})
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
-		s.published.Store(st)
+		s.publish(st)
 		if !fresh {
 			s.doubt = s.doubtf("its ledger is empty")
 		}
@@ -49,7 +51,7 @@ func (s *Store) loadState(ctx context.Context, fresh bool) error {
 	if err != nil {
 		return fmt.Errorf("stored checkpoint: %w (%v)", ErrCorrupt, err)
 	}
-	s.published.Store(st)
+	s.publish(st)
 	if err := s.checkEdge(ctx, st.checkpoint); err != nil {
 		s.doubt = s.doubtf("its ledger does not match its signed checkpoint: %v", err)
 		return nil

@@ -202,11 +202,11 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	var versions []int
-	for d, err := range h.s.History(h.ctx, "x") {
+	for v, err := range h.s.History(h.ctx, "x") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		versions = append(versions, d.Version)
+		versions = append(versions, v.Dataset.Version)
 	}
 	if d := cmp.Diff([]int{1, 2, 3}, versions); d != "" {
 		t.Error(d)

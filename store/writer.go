@@ -2,19 +2,73 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
-	"github.com/koii-network/scale/store/kv"
+	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/pack"
 )
 
-// flushBytes is how many plain bytes go between two syncs of the packs. Packs
-// write back in the background meanwhile; each sync lets index rows be committed.
-const flushBytes = 64 << 20
+// binRows is when a bin is cut for its DAG nodes and commitment rows, in bytes.
+const binRows = 512 << 10
+
+// A writer takes the new chunks and rows of all puts under way. It gathers chunks in
+// frames, has them sealed and appended to the packs in order, and makes everything
+// durable in flushes: one sync of the packs, then the index rows, then what points at
+// them. A put that has handed in everything waits for its flush; those that come
+// while one is under way share the next.
+//
+//	deposits ──> bins ──> frames sealed ──> packs ──┐
+//	               └────> rows ─────────────────────┴─> flush: sync, commit
+//
+// Nothing in here waits for a put, so a put that stalls holds up nobody.
+type writer struct {
+	s      *Store
+	frames *ingest.Frames
+
+	// fill is held while frames in bins are filled, or bins cut. It is locked before mu.
+	// Nobody who holds up a frame may wait for it.
+	fill sync.Mutex
+	bins [2]*bin // by kind; the pointers are written under both locks
+
+	mu     sync.Mutex // guards what follows, and what types below say it does
+	next   *flush     // gathers
+	now    *flush     // under way, or nil
+	chunks map[dag.Digest]pending
+	rows   map[[32]byte]*bin // DAG nodes and commitment rows on their way
+	recent []ended           // flushes whose chunks are in the map still, the oldest first
+}
+
+// Small datasets that come at once are gathered apart from larger ones, so that those
+// who wait for them cut no frames of the others short.
+const (
+	small = 0
+	bulk  = 1
+)
+
+// A pending chunk is on its way to the packs, or has just arrived there.
+type pending struct {
+	size uint32
+	bin  *bin
+}
+
+// A bin is a frame that is being filled, and rows that must not be committed before it
+// is durable.
+type bin struct {
+	kind   int
+	frame  *ingest.Frame // guarded by fill; nil before the first chunk
+	shares []share       // guarded by fill
+
+	// Guarded by writer.mu until the bin is cut.
+	rows     batches
+	names    [][32]byte // of the rows
+	deposits []*deposit // that depend on it
+	wanted   bool       // to be cut with the next flush, full or not
+	flush    *flush     // that the bin is part of; nil before it is cut
+}
 
 // A share is the part of a frame that belongs to one dataset of a put.
 type share struct {
@@ -22,264 +76,182 @@ type share struct {
 	plain uint64
 }
 
-// A frameJob is a run of new chunks on its way to the packs, or rows that must not
-// be committed before the frames ahead of them are synced, or both.
-type frameJob struct {
-	plain  []byte
-	chunks []pack.Chunk
-	shares []share
-	rows   *kv.Batch // DAG nodes and commitment rows
-
-	codec  compress.Codec
-	sealed []byte // aliases out or plain
-	out    []byte // owned by the job, reused
-	ready  chan error
-}
-
-// A frameWriter seals frames on several goroutines, appends them to the packs in
-// order and commits their index rows behind the sync.
-type frameWriter struct {
-	s     *Store
-	seal  chan *frameJob // to the sealers
-	order chan *frameJob // to the appender, in order
-	free  chan *frameJob
-	flush chan *flushJob
-	group *errgroup.Group
-	ctx   context.Context // of the put; the writer lives within one call
-	abort context.CancelCauseFunc
-}
-
-// newFrameWriter starts the goroutines of one put. finish ends them.
-func (s *Store) newFrameWriter(ctx context.Context, workers int) (*frameWriter, error) {
-	depth := workers + 3
-	w := &frameWriter{
-		s: s, seal: make(chan *frameJob, depth), order: make(chan *frameJob, depth),
-		free: make(chan *frameJob, depth), flush: make(chan *flushJob),
-	}
-	ctx, w.abort = context.WithCancelCause(ctx)
-	w.group, w.ctx = errgroup.WithContext(ctx)
-	for range depth {
-		w.free <- s.pools.takeFrame()
-	}
-	for range workers {
-		sealer, err := s.pools.takeSealer(s.opt)
-		if err != nil {
-			return nil, err
-		}
-		w.group.Go(func() error {
-			defer s.pools.giveSealer(sealer)
-			for j := range w.seal {
-				var err error
-				j.codec, j.sealed, err = sealer.Seal(j.out[:0], j.plain)
-				if j.codec != compress.Raw {
-					j.out = j.sealed
-				}
-				j.ready <- err
-			}
-			return nil
-		})
-	}
-	w.group.Go(func() error {
-		defer close(w.flush)
-		return w.appendFrames()
+func (s *Store) newWriter() (*writer, error) {
+	frames, err := ingest.NewFrames(ingest.FrameOptions{
+		Size: s.opt.FrameSize, Seal: compress.SealOptions{Level: s.opt.Level, Check: s.opt.CheckFrames},
 	})
-	w.group.Go(func() error {
-		var err error
-		for f := range w.flush {
-			if err == nil {
-				err = s.flushIndex(w.ctx, f)
-			}
-			f.done <- err
-		}
-		return err
-	})
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{s: s, frames: frames, next: newFlush(0)}
+	w.reset()
 	return w, nil
 }
 
-// job returns an empty job, waiting for one to come free.
-func (w *frameWriter) job() (*frameJob, error) {
-	select {
-	case j := <-w.free:
-		return j, nil
-	case <-w.ctx.Done():
-		return nil, context.Cause(w.ctx)
+// reset forgets what has not begun to become durable. Under both locks.
+func (w *writer) reset() {
+	for i, b := range w.bins {
+		if b != nil && b.frame != nil {
+			w.frames.Give(b.frame)
+		}
+		w.bins[i] = &bin{kind: i}
 	}
+	w.chunks, w.rows, w.recent = make(map[dag.Digest]pending), make(map[[32]byte]*bin), nil
+	w.next = newFlush(w.next.n + 1)
 }
 
-// submit hands a job over; it must not be touched afterwards.
-func (w *frameWriter) submit(j *frameJob) error {
-	if len(j.chunks) > 0 {
-		// Never blocks: the channel holds as many jobs as there are.
-		w.seal <- j
-	}
-	select {
-	case w.order <- j:
-		return nil
-	case <-w.ctx.Done():
-		return context.Cause(w.ctx)
-	}
-}
-
-// finish ends the writer. With a nil error every job submitted is durable and
-// indexed when it returns.
-func (w *frameWriter) finish() error {
-	defer w.abort(nil)
-	close(w.order)
-	close(w.seal)
-	err := w.group.Wait()
+// admit waits while there is enough to flush already.
+func (w *writer) admit(ctx context.Context, d *deposit) error {
 	for {
-		select {
-		case j := <-w.free:
-			w.s.pools.giveFrame(j)
-		default:
+		w.mu.Lock()
+		now, full, err := w.now, w.next.full(), d.err
+		w.mu.Unlock()
+		if err != nil || now == nil || !full {
 			return err
 		}
+		select {
+		case <-now.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
-func (w *frameWriter) appendFrames() error {
-	cur := &flushJob{done: make(chan error, 1)}
-	var last *flushJob // under way
-	turn := func() error {
-		if last != nil {
-			err := <-last.done
-			if last = nil; err != nil {
-				return err
-			}
-		}
-		if cur.empty() {
-			return nil
-		}
-		select {
-		case w.flush <- cur:
-		case <-w.ctx.Done():
-			return context.Cause(w.ctx)
-		}
-		last, cur = cur, &flushJob{done: make(chan error, 1)}
-		return nil
+// cut makes a bin part of the next flush and begins another one. Under both locks.
+func (w *writer) cut(b *bin) {
+	f, frame := w.next, b.frame
+	if frame == nil && len(b.rows) == 0 {
+		return
 	}
-	for {
-		var j *frameJob
-		var ok bool
-		select {
-		case j, ok = <-w.order:
-		case <-w.ctx.Done():
-			return context.Cause(w.ctx)
-		}
-		if !ok {
-			break
-		}
-		if len(j.chunks) > 0 {
-			if err := w.appendFrame(j, cur); err != nil {
-				return err
-			}
-		}
-		if j.rows != nil {
-			cur.rows = append(cur.rows, j.rows)
-		}
-		j.reset()
-		w.free <- j
-		if cur.total.Plain >= flushBytes || len(cur.rows) >= 4 {
-			if err := turn(); err != nil {
-				return err
-			}
-		}
+	b.flush, b.frame = f, nil
+	f.bins = append(f.bins, b)
+	for _, d := range b.deposits {
+		d.follow(f)
 	}
-	if err := turn(); err != nil {
-		return err
+	b.deposits = nil
+	f.rowBytes += b.rows.bytes()
+	w.bins[b.kind] = &bin{kind: b.kind}
+	if frame == nil {
+		return
 	}
-	if last != nil {
-		return <-last.done
-	}
-	return nil
+	f.plain += frame.Size()
+	f.count += len(frame.Chunks())
+	f.frames.Add(1)
+	w.frames.Seal(frame, func(f pack.Frame, err error) { w.append(b, f, err) })
 }
 
-func (w *frameWriter) appendFrame(j *frameJob, f *flushJob) error {
-	if err := <-j.ready; err != nil {
-		return fmt.Errorf("seal frame: %w", err)
+// cutRows cuts a bin for its rows, unless somebody has done so.
+func (w *writer) cutRows(b *bin) {
+	w.fill.Lock()
+	defer w.fill.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b == w.bins[b.kind] {
+		w.cut(b)
+		w.turn()
 	}
-	if err := w.s.checkSpace(int64(len(j.sealed))); err != nil {
-		return err
+}
+
+// append puts a sealed frame behind the ones before it. One call at a time.
+func (w *writer) append(b *bin, fr pack.Frame, err error) {
+	f := b.flush
+	defer f.frames.Done()
+	w.mu.Lock()
+	failed := f.err != nil
+	w.mu.Unlock()
+	if failed {
+		return
 	}
-	loc, err := w.s.packs.Append(w.ctx, pack.Frame{
-		Codec: j.codec, PlainSize: uint32(len(j.plain)), Chunks: j.chunks, Sealed: j.sealed,
-	})
+	var loc pack.Loc
+	if err == nil {
+		loc, err = w.s.appendFrame(fr)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("append frame: %w", storeError(err))
+		if f.err == nil {
+			f.err = err
+		}
+		// Those who still add to it should know soon.
+		f.wanted = true
+		go w.kick()
+		return
 	}
 	start := uint32(0)
-	for _, c := range j.chunks {
+	for _, c := range fr.Chunks {
 		f.add(c.Digest, chunkRow{Loc: loc, Start: start, Size: c.Size})
 		start += c.Size
 	}
-	f.total.add(tally{Chunks: uint64(len(j.chunks)), Plain: uint64(len(j.plain)), Packed: uint64(loc.Len)})
+	f.total.add(tally{Chunks: uint64(len(fr.Chunks)), Plain: uint64(fr.PlainSize), Packed: uint64(loc.Len)})
 	// Datasets that share a frame share its cost by their plain bytes.
 	left := uint64(loc.Len)
-	for i, sh := range j.shares {
-		part := uint64(loc.Len) * sh.plain / uint64(len(j.plain))
-		if i == len(j.shares)-1 {
+	for i, sh := range b.shares {
+		part := uint64(loc.Len) * sh.plain / uint64(fr.PlainSize)
+		if i == len(b.shares)-1 {
 			part = left
 		}
 		sh.into.Packed += part
 		left -= part
 	}
-	return nil
+	b.shares = nil
 }
 
-func (j *frameJob) reset() {
-	j.plain, j.chunks, j.shares, j.rows, j.sealed = j.plain[:0], j.chunks[:0], j.shares[:0], nil, nil
-}
-
-// A flushJob is what becomes durable together.
-type flushJob struct {
-	index []*kv.Batch // chunk rows
-	rows  []*kv.Batch
-	total tally
-	done  chan error
-}
-
-func (f *flushJob) empty() bool { return len(f.index) == 0 && len(f.rows) == 0 }
-
-func (f *flushJob) add(d dag.Digest, r chunkRow) {
-	n := len(f.index)
-	// Two rows are left for the totals and the end of the packs.
-	if n == 0 || f.index[n-1].Len() >= kv.MaxBatchRows-2 {
-		f.index = append(f.index, new(kv.Batch))
-		n++
+// appendFrame writes a frame to the packs.
+func (s *Store) appendFrame(f pack.Frame) (pack.Loc, error) {
+	if err := s.checkSpace(int64(len(f.Sealed))); err != nil {
+		return pack.Loc{}, err
 	}
-	var buf [32]byte
-	f.index[n-1].Set(digestKey(rowChunk, d), r.append(buf[:0]))
+	// The frame is that of many puts, so none of them can call it off.
+	loc, err := s.packs.Append(context.Background(), f)
+	if errors.Is(err, pack.ErrNoSpace) {
+		return loc, fmt.Errorf("append frame: %w", storeError(err))
+	}
+	if err != nil {
+		return loc, s.stop(err)
+	}
+	return loc, nil
 }
 
-// flushIndex makes the packs durable and then the rows that point into them.
-func (s *Store) flushIndex(ctx context.Context, f *flushJob) error {
-	s.indexMu.Lock()
-	defer s.indexMu.Unlock()
-	tail := s.packs.Tail()
-	if len(f.index) > 0 {
-		if err := s.packs.Sync(ctx); err != nil {
-			return s.stop(err)
+// kick begins the next flush if it is due.
+func (w *writer) kick() {
+	w.fill.Lock()
+	defer w.fill.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turn()
+}
+
+// turn begins the next flush if it is due and none is under way. Under both locks.
+//
+// Rows in one bin may name chunks in the other, so those must not stay behind. Small
+// chunks never do, and who depends on an open bulk bin puts rows there.
+func (w *writer) turn() {
+	f := w.next
+	if w.now != nil || !f.wanted && !f.full() {
+		return
+	}
+	w.cut(w.bins[small])
+	if w.bins[bulk].wanted {
+		w.cut(w.bins[bulk])
+	}
+	w.now, w.next = f, newFlush(f.n+1)
+	go w.run(f)
+}
+
+// drain waits until all that was handed in is durable or has failed.
+func (w *writer) drain() {
+	for {
+		w.mu.Lock()
+		wait := w.now
+		if len(w.next.deposits)+len(w.bins[small].deposits)+len(w.bins[bulk].deposits) > 0 {
+			w.next.wanted, w.bins[bulk].wanted = true, true
+			wait = w.next
 		}
-	}
-	// Safe to crash here: the frames are durable and nothing points at them. The
-	// recorded tail still ends before them, so the next open cuts them off.
-	total := s.totals
-	total.add(f.total)
-	if len(f.index) > 0 {
-		f.index[0].Set([]byte{rowTotals}, total.append(nil))
-		f.index[0].Set([]byte{rowTail}, appendTail(nil, tail))
-	}
-	for _, b := range append(f.index, f.rows...) {
-		if err := s.checkSpace(int64(b.Bytes())); err != nil {
-			return err
+		w.mu.Unlock()
+		if wait == nil {
+			return
 		}
-		if err := s.kv.Commit(ctx, b); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return s.stop(err)
-		}
-		s.totals = total
+		w.kick()
+		<-wait.done
 	}
-	return nil
 }

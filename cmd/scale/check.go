@@ -3,9 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag/extsort"
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/check"
 )
@@ -20,7 +24,8 @@ entries, tiles, checkpoint and high-water mark, DAG nodes and commitments, the i
 with --read-data also every chunk. Lists what is affected and what to do, and exits
 with 4 if anything is damaged.
 
-It changes nothing, unless --forget-damaged makes the store forget the chunks and
+While another process uses the store, that one checks it; what is appended meanwhile is
+left out. It changes nothing, unless --forget-damaged makes the store forget the chunks and
 nodes that cannot be read any more. Only then does putting the same data again mend it.`,
 		Example: `  scale check
   scale check --read-data`,
@@ -38,16 +43,6 @@ nodes that cannot be read any more. Only then does putting the same data again m
 }
 
 func (a *app) check(cmd *cobra.Command, o check.Options) (err error) {
-	ctx := cmd.Context()
-	dir, err := a.existing(ctx)
-	if err != nil {
-		return err
-	}
-	lock, err := store.AcquireLock(ctx, dir, a.waitLock, cmd.CommandPath())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
 	var perr error
 	o.Report = func(f check.Finding) {
 		if err := a.printFinding(f); perr == nil {
@@ -57,7 +52,11 @@ func (a *app) check(cmd *cobra.Command, o check.Options) (err error) {
 	o.Progress = func(p check.Progress) {
 		a.meter.show(fmt.Sprintf("%s: %d of %d", p.Stage, p.Done, p.Total))
 	}
-	sum, err := check.Run(ctx, dir, o)
+	o.Sort = sorting()
+	sum, err := a.runCheck(cmd, o)
+	if errors.Is(err, extsort.ErrScratch) {
+		err = fmt.Errorf("%w; $TMPDIR can name another place", err)
+	}
 	if err = errors.Join(err, perr); err != nil {
 		return err
 	}
@@ -68,6 +67,73 @@ func (a *app) check(cmd *cobra.Command, o check.Options) (err error) {
 		return fmt.Errorf("%w: %d errors", errDamaged, sum.Errors)
 	}
 	return nil
+}
+
+// runCheck checks the store by a reading that leaves the engine out, or has the process
+// that owns it do so.
+func (a *app) runCheck(cmd *cobra.Command, o check.Options) (sum check.Summary, err error) {
+	ctx := cmd.Context()
+	if a.remote() {
+		if o.Forget {
+			return sum, usagef("--forget-damaged works on a store, not on a node that serves it")
+		}
+		c, err := a.dial(cmd, compress.Default)
+		if err != nil {
+			return sum, err
+		}
+		defer c.Close()
+		return c.Check(ctx, o)
+	}
+	dir, err := a.existing(ctx)
+	if err != nil {
+		return sum, err
+	}
+	p := &place{a: a, ctx: ctx, dir: dir, command: cmd.CommandPath()}
+	reported := false
+	report := o.Report
+	o.Report = func(f check.Finding) {
+		reported = true
+		report(f)
+	}
+	for deadline := time.Now().Add(a.waitLock); ; {
+		lock, locked := store.AcquireLock(ctx, dir, 0, p.command)
+		if locked == nil {
+			defer func() { err = errors.Join(err, lock.Release()) }()
+			return check.Run(ctx, dir, o)
+		}
+		if !errors.Is(locked, store.ErrBusy) {
+			return sum, locked
+		}
+		failed := fmt.Errorf("%w: forgetting needs it for itself", grpcapi.ErrNotServed)
+		if !o.Forget {
+			sum, failed = p.check(locked, o)
+		}
+		switch {
+		case failed == nil:
+			return sum, nil
+		case !errors.Is(failed, grpcapi.ErrNotServed) && (reported || !errors.Is(failed, grpcapi.ErrClosing) && !errors.Is(failed, grpcapi.ErrUnreachable)):
+			return sum, failed
+		case !time.Now().Before(deadline) && o.Forget:
+			return sum, fmt.Errorf("%w; --forget-damaged needs it for itself", locked)
+		case !time.Now().Before(deadline):
+			return sum, locked
+		}
+		select {
+		case <-ctx.Done():
+			return sum, ctx.Err()
+		case <-time.After(ownerPoll):
+		}
+	}
+}
+
+// check has the owner of a store check it.
+func (p *place) check(locked error, o check.Options) (check.Summary, error) {
+	c, err := p.join(locked, grpcapi.DialOptions{Revive: gone})
+	if err != nil {
+		return check.Summary{}, err
+	}
+	defer c.Close()
+	return c.Check(p.ctx, o)
 }
 
 func (a *app) printFinding(f check.Finding) error {

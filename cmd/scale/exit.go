@@ -10,8 +10,10 @@ import (
 	"syscall"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/dag/proof"
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/check"
 	"github.com/koii-network/scale/store/kv"
@@ -26,6 +28,9 @@ const (
 	exitBusy     = 5
 	exitNoSpace  = 6
 	exitSkipped  = 7 // done, but --skip-unreadable left something out
+	// Something elsewhere cannot be reached, or has no time for us now: a node. It says
+	// nothing about the data, and the same command may succeed later.
+	exitElsewhere = 8
 )
 
 var (
@@ -45,6 +50,12 @@ var exitCodes = []struct {
 	{errUsage, exitUsage},
 	{errInterrupted, exitFailed},
 	{errSkipped, exitSkipped},
+	{grpcapi.ErrUnreachable, exitElsewhere},
+	{grpcapi.ErrClosing, exitElsewhere},
+	{grpcapi.ErrLater, exitElsewhere},
+	{grpcapi.ErrNode, exitRefused},
+	{grpcapi.ErrToken, exitFailed},
+	{grpcapi.ErrScope, exitFailed},
 	{store.ErrBusy, exitBusy},
 	{store.ErrNoSpace, exitNoSpace},
 	{kv.ErrNoSpace, exitNoSpace},
@@ -58,6 +69,8 @@ var exitCodes = []struct {
 	{proof.ErrNoKey, exitUsage},
 	{proof.ErrRefused, exitRefused},
 	{proof.ErrFormat, exitRefused},
+	{audit.ErrRefused, exitRefused},
+	{audit.ErrFormat, exitUsage},
 	{errDamaged, exitRefused},
 	{store.ErrCorrupt, exitRefused},
 	{store.ErrReadOnly, exitRefused}, // the ledger is not the one it was

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/compress"
 )
 
 func (a *app) exportCommand() *cobra.Command {
@@ -28,7 +28,7 @@ bytes. "-o -" writes to standard output.`,
 			return usagef("pass -o FILE.car, or -o - for standard output")
 		}
 		ctx := cmd.Context()
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}

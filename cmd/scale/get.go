@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/store"
@@ -61,7 +62,7 @@ func (a *app) get(cmd *cobra.Command, ref string, f getFlags) (err error) {
 	if f.tar && toStdout && a.stdout.terminal() {
 		return usagef("a tar stream is binary; not written to a terminal")
 	}
-	s, err := a.open(cmd, store.Options{})
+	s, err := a.open(cmd, compress.Default)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (a *app) get(cmd *cobra.Command, ref string, f getFlags) (err error) {
 }
 
 // restore writes a tree to disk.
-func (a *app) restore(cmd *cobra.Command, s *store.Store, o store.Object, f getFlags) error {
+func (a *app) restore(cmd *cobra.Command, s engine, o store.Object, f getFlags) error {
 	r, err := fstree.Create(f.out, fstree.RestoreOptions{Overwrite: f.overwrite, SetID: f.setID})
 	if err != nil {
 		return err

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/extsort"
 	"github.com/koii-network/scale/dag/fstree"
 )
 
@@ -31,7 +34,9 @@ type hashJob struct {
 }
 
 func (h *treeHasher) hash(ctx context.Context, dir string, times bool) (dag.Tree, error) {
-	t, err := fstree.Open(dir, fstree.Options{Times: times, Skipped: func(_ string, why error) { h.skipped = append(h.skipped, why) }})
+	t, err := fstree.Open(dir, fstree.Options{
+		Times: times, Skipped: func(_ string, why error) { h.skipped = append(h.skipped, why) }, Sort: sorting(),
+	})
 	if err != nil {
 		return dag.Tree{}, err
 	}
@@ -75,12 +80,17 @@ func (h *treeHasher) hash(ctx context.Context, dir string, times bool) (dag.Tree
 		return err
 	})
 	err = g.Wait()
+	if errors.Is(err, extsort.ErrScratch) {
+		err = fmt.Errorf("sort a large directory: %w; $TMPDIR can name another place", err)
+	}
 	return tree, err
 }
 
 // build adds the entries to the tree as they come out in order.
 func (h *treeHasher) build(ctx context.Context, order <-chan *hashJob) (dag.Tree, error) {
 	b := dag.NewTreeBuilder(h.profile, nowhere{})
+	b.Spill(sorting())
+	defer b.Close()
 	var bytes uint64
 	for j := range order {
 		e := j.entry

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/store"
 )
@@ -46,17 +47,17 @@ a channel that they trust: it is what their verification stands on.`,
 	}
 	cmd.Flags().BoolVar(&policyOnly, "policy", false, "print only the policy file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
 		defer closing(s, &err)
-		keys, err := s.Curators(cmd.Context())
+		p, err := s.Policy(cmd.Context())
 		if err != nil {
 			return err
 		}
-		curators := make([]string, len(keys))
-		for i, k := range keys {
+		curators := make([]string, len(p.Curators))
+		for i, k := range p.Curators {
 			curators[i] = k.String()
 		}
 		vkey := s.VerifierKey()

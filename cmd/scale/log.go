@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store"
 )
@@ -26,12 +29,15 @@ It commits to every entry there is.`,
 		if len(args) > 0 {
 			return group(cmd, args)
 		}
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
 		defer closing(s, &err)
-		p := s.Published()
+		p, err := s.Head(cmd.Context(), "")
+		if err != nil {
+			return err
+		}
 		if a.json {
 			return a.print(map[string]any{
 				"origin": s.Origin(), "size": p.Size, "root": fmt.Sprintf("%x", p.Root), "checkpoint": string(p.Checkpoint),
@@ -71,8 +77,9 @@ func viewLedgerEntry(l store.LedgerEntry) ledgerView {
 		Index: l.Index, CID: l.CID.String(), Kind: e.Kind.String(), Time: timeText(e.Time),
 		Curator: e.Curator.String(), Policy: e.Policy, Block: l.Block,
 	}
+	v.Name = e.Name
 	if e.Kind == ledger.KindDataset {
-		v.Name, v.Root, v.Profile = e.Name, e.Root.String(), e.Profile
+		v.Root, v.Profile = e.Root.String(), e.Profile
 		v.Size, v.Files, v.Leaves, v.Chunks = e.Size, e.Files, e.Leaves, e.Chunks
 		v.Commitment = fmt.Sprintf("%x", e.Commitment)
 	}
@@ -90,48 +97,79 @@ func viewLedgerEntry(l store.LedgerEntry) ledgerView {
 
 func (a *app) logEntriesCommand() *cobra.Command {
 	var from, to int64
+	var follow bool
 	cmd := &cobra.Command{
-		Use:     "entries",
-		Short:   "List the entries of the ledger",
-		Long:    `Lists entries by index: kind, name and root CID, claimed time, curator. --json has all fields and the signed block.`,
-		Example: `  scale log entries --from 10 --to 20`,
-		Args:    cobra.NoArgs,
+		Use:   "entries",
+		Short: "List the entries of the ledger",
+		Long: `Lists entries by index: kind, name and root CID, claimed time, curator. --json has all
+fields and the signed block. With --follow it goes on with those that are appended later,
+each as soon as it is published, until it is interrupted.`,
+		Example: `  scale log entries --from 10 --to 20
+  scale log entries --follow --json | while read -r entry; do echo "$entry"; done`,
+		Args: cobra.NoArgs,
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "first `index`")
 	cmd.Flags().Int64Var(&to, "to", -1, "`index` after the last; default is the end")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with entries that are appended later")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		s, err := a.open(cmd, store.Options{})
+		ctx := cmd.Context()
+		ends := cmd.Flags().Changed("to")
+		if follow && ends {
+			return usagef("--follow and --to do not go together")
+		}
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
 		defer closing(s, &err)
-		size := s.Published().Size
-		if to < 0 && !cmd.Flags().Changed("to") {
-			to = size
+		h, err := s.Head(ctx, "")
+		if err != nil {
+			return err
 		}
-		if from < 0 || from > to || to > size {
-			return usagef("entries %d to %d of a ledger of %d", from, to, size)
+		if to < 0 && !ends {
+			to = h.Size
 		}
-		for l, err := range s.Entries(cmd.Context(), from, to) {
-			if err != nil {
-				return err
-			}
-			v := viewLedgerEntry(l)
-			switch {
-			case a.json:
-				err = a.print(v)
-			case l.Entry.Kind == ledger.KindDataset:
-				err = a.printf(":%d  %s  %s  %s  %s  by %s\n", v.Index, v.Kind, v.Name, v.Root, v.Time, v.Curator)
-			default:
-				err = a.printf(":%d  %s  %d curators  %s  by %s\n", v.Index, v.Kind, len(v.Curators), v.Time, v.Curator)
+		if from < 0 || from > to || to > h.Size {
+			return usagef("entries %d to %d of a ledger of %d", from, to, h.Size)
+		}
+		entries := s.Entries(ctx, from, to)
+		if follow {
+			entries = s.Follow(ctx, from)
+		}
+		for l, err := range entries {
+			if follow && ctx.Err() != nil {
+				return nil // that is how it ends
 			}
 			if err != nil {
 				return err
+			}
+			if err := a.printEntry(l); err != nil {
+				return err
+			}
+			if follow {
+				if err := a.stdout.Flush(); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	}
 	return cmd
+}
+
+func (a *app) printEntry(l store.LedgerEntry) error {
+	v := viewLedgerEntry(l)
+	if a.json {
+		return a.print(v)
+	}
+	what := fmt.Sprintf("%d curators", len(v.Curators))
+	switch l.Entry.Kind {
+	case ledger.KindDataset:
+		what = v.Name + "  " + v.Root
+	case ledger.KindRemoval:
+		what = v.Name
+	}
+	return a.printf(":%d  %s  %s  %s  by %s\n", v.Index, v.Kind, what, v.Time, v.Curator)
 }
 
 func (a *app) logConsistencyCommand() *cobra.Command {
@@ -150,12 +188,16 @@ base64 a line, after checking it.`,
 				return usagef("%q is not a tree size", arg)
 			}
 		}
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
 		defer closing(s, &err)
-		if from, to, size := sizes[0], sizes[1], s.Published().Size; from < 1 || from > to || to > size {
+		h, err := s.Head(cmd.Context(), "")
+		if err != nil {
+			return err
+		}
+		if from, to, size := sizes[0], sizes[1], h.Size; from < 1 || from > to || to > size {
 			return usagef("sizes %d and %d: must be 1 or more, in order, and at most %d", from, to, size)
 		}
 		p, err := s.Consistency(cmd.Context(), sizes[0], sizes[1])
@@ -189,7 +231,7 @@ web server can serve it, and any tlog tool check it.`,
 		Args:    cobra.ExactArgs(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
@@ -197,11 +239,18 @@ web server can serve it, and any tlog tool check it.`,
 		if err := s.ExportLog(cmd.Context(), args[0]); err != nil {
 			return err
 		}
-		size := s.Published().Size
-		if a.json {
-			return a.print(map[string]any{"dir": args[0], "origin": s.Origin(), "size": size})
+		b, err := os.ReadFile(filepath.Join(args[0], "checkpoint"))
+		if err != nil {
+			return err
 		}
-		a.note("exported the log, %d entries, to %s", size, quote(args[0]))
+		c, _, err := ledger.ParseCheckpointUnverified(b)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.print(map[string]any{"dir": args[0], "origin": c.Origin, "size": c.Size})
+		}
+		a.note("exported the log, %d entries, to %s", c.Size, quote(args[0]))
 		return nil
 	}
 	return cmd

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store"
 )
@@ -30,7 +31,7 @@ and time. With REF lists every path below it, directories with a "/" at the end.
 		if null && (a.json || long) {
 			return usagef("-0 goes with neither --json nor --long")
 		}
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
@@ -43,7 +44,7 @@ and time. With REF lists every path below it, directories with a "/" at the end.
 	return cmd
 }
 
-func (a *app) lsDatasets(ctx context.Context, s *store.Store, null bool) error {
+func (a *app) lsDatasets(ctx context.Context, s engine, null bool) error {
 	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for d, err := range s.Datasets(ctx) {
 		if err != nil {
@@ -91,7 +92,7 @@ func viewEntry(e store.Entry) entryView {
 	return v
 }
 
-func (a *app) lsBelow(ctx context.Context, s *store.Store, ref string, null, long bool) error {
+func (a *app) lsBelow(ctx context.Context, s engine, ref string, null, long bool) error {
 	o, err := s.Resolve(ctx, ref)
 	if err != nil {
 		return err

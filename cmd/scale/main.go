@@ -15,7 +15,7 @@ import (
 
 // The memory this process may take is bounded by fixed pools in the engine; the limit
 // makes the garbage collector work harder before a put or get leaves 400 MiB.
-const memoryLimit = 240 << 20
+const memoryLimit = 200 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
@@ -24,8 +24,18 @@ func main() {
 	// A closed pipe is an error to clean up after, not a reason to die in the middle:
 	// asked for, the signal leaves it to write to fail. See exit.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		// A second one ends the process at once. It is received, so that none is lost, and
+		// raised again, so that the process ends as by that signal.
+		sig := (<-signals).(syscall.Signal)
+		signal.Reset(sig)
+		syscall.Kill(os.Getpid(), sig)
+	}()
 	a := newApp()
 	err := a.run(ctx, os.Args[1:])
 	a.exit(err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/koii-network/scale/store"
 )
 
 // A meter shows progress on one line of a terminal: bytes, rate and time left. A nil
@@ -40,6 +42,18 @@ func (m *meter) update(done, total uint64) {
 		}
 	}
 	m.show(line)
+}
+
+// put shows a put: what was read, and if that differs, what went to a node.
+func (m *meter) put(p store.Progress) {
+	if p.Sent == 0 {
+		m.update(p.Bytes, p.Total)
+		return
+	}
+	if m.due() {
+		rate := float64(p.Bytes) / max(time.Since(m.start).Seconds(), 0.001)
+		m.show(fmt.Sprintf("%s hashed, %s sent, %s/s", bytesText(p.Bytes), bytesText(p.Sent), bytesText(uint64(rate))))
+	}
 }
 
 // due says whether it is time to draw again: five times a second.

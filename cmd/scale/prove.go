@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/proof"
 	"github.com/koii-network/scale/store"
@@ -46,7 +47,7 @@ verification can name what differs; it grows with the number of files.`,
 
 func (a *app) prove(cmd *cobra.Command, ref string, f proveFlags) (err error) {
 	ctx := cmd.Context()
-	s, err := a.open(cmd, store.Options{})
+	s, err := a.open(cmd, compress.Default)
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func (a *app) printProof(f proveFlags, o store.Object, p *proof.Proof, b []byte,
 }
 
 // getRange writes a range of a file; that of an empty file is empty.
-func (a *app) getRange(ctx context.Context, s *store.Store, o store.Object, r store.Range, w io.Writer) error {
+func (a *app) getRange(ctx context.Context, s engine, o store.Object, r store.Range, w io.Writer) error {
 	if r.From == r.To {
 		return nil
 	}

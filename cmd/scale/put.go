@@ -16,6 +16,7 @@ import (
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 )
 
@@ -38,6 +39,8 @@ makes a new version; putting the same data again appends nothing. "-" is standar
 input. A PATH that is a symbolic link is followed, links below it are kept. Devices,
 sockets and pipes in a directory are left out and named.
 
+Through a node only what it lacks is sent: each PATH is cut and hashed here first.
+
 When a file cannot be read, or changes while it is read, nothing is recorded, unless
 --skip-unreadable leaves it out; the exit code is then 7.`,
 		Example: `  scale put photos
@@ -54,7 +57,7 @@ When a file cannot be read, or changes while it is read, nothing is recorded, un
 	fl.StringArrayVar(&f.exclude, "exclude", nil, "leave out what matches the `glob`; may be repeated")
 	fl.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out what cannot be read or changes meanwhile")
 	fl.BoolVar(&f.mtime, "mtime", false, "record modification times")
-	fl.StringVar(&f.curatorKey, "curator-key", "", "sign with the key in this `file` (as koii-keygen writes it), not the store's own")
+	fl.StringVar(&f.curatorKey, "curator-key", "", curatorKeyHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.put(cmd, args, f) }
 	return cmd
 }
@@ -69,16 +72,18 @@ func (a *app) put(cmd *cobra.Command, paths []string, f putFlags) (err error) {
 	if err != nil {
 		return usagef("%w", err)
 	}
-	o := store.PutOptions{Progress: func(p store.Progress) { a.meter.update(p.Bytes, p.Total) }}
+	o := store.PutOptions{Progress: a.meter.put}
 	if f.curatorKey != "" {
 		if o.Curator, err = store.LoadCurator(f.curatorKey); err != nil {
 			return err
 		}
 	}
-	if err := a.outside(inputs); err != nil {
-		return err
+	if !a.remote() {
+		if err := a.outside(inputs); err != nil {
+			return err
+		}
 	}
-	s, err := a.open(cmd, store.Options{Level: level})
+	s, err := a.open(cmd, level)
 	if err != nil {
 		return err
 	}
@@ -211,7 +216,7 @@ func realPath(p string) (string, error) {
 	return filepath.Abs(p)
 }
 
-func parentEntries(ctx context.Context, s *store.Store, refs []string) ([]int64, error) {
+func parentEntries(ctx context.Context, s engine, refs []string) ([]int64, error) {
 	var out []int64
 	for _, ref := range refs {
 		o, err := s.Resolve(ctx, ref)
@@ -233,14 +238,22 @@ func putError(ctx context.Context, err error, earlier bool) error {
 		what = "nothing recorded but the datasets printed above"
 	}
 	switch {
-	case errors.Is(err, store.ErrStopped):
-		return fmt.Errorf("%w; run scale history to see whether it was recorded", err)
+	case errors.Is(err, store.ErrStopped), errors.Is(err, grpcapi.ErrOutcome):
+		return outcome(err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w, %s (%w)", errInterrupted, what, err)
 	case errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrKeys):
 		return fmt.Errorf("%w; %s; --skip-unreadable leaves out what cannot be read", err, what)
 	}
 	return fmt.Errorf("%w; %s", err, what)
+}
+
+// outcome says how to find out what became of a change when that is not known.
+func outcome(err error) error {
+	if errors.Is(err, store.ErrStopped) || errors.Is(err, grpcapi.ErrOutcome) {
+		return fmt.Errorf("%w; run scale history to see whether it was recorded", err)
+	}
+	return err
 }
 
 // reportSkipped names what was left out, and counts what should not have been.

@@ -21,6 +21,7 @@ type app struct {
 
 	json     bool
 	store    string
+	node     nodeFlags
 	waitLock time.Duration
 }
 
@@ -33,12 +34,15 @@ func (a *app) run(ctx context.Context, args []string) error {
 	root := a.command()
 	// What fails before a verb runs is the command line.
 	started := false
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		started = true
 		if a.waitLock < 0 {
 			return usagef("--wait-lock is negative")
 		}
-		return nil
+		if a.node.address == "" && cmd.Flags().Changed("node") {
+			return usagef("--node is empty") // a variable that is not set must not lead to a store
+		}
+		return a.checkNode()
 	}
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
@@ -79,9 +83,11 @@ A REF names a dataset, or a place in one:
 
 The store is --store, else $SCALE_STORE, else the data directory of the user
 ($XDG_DATA_HOME/scale or ~/.local/share/scale), which is made when it is missing.
+With --node or $SCALE_NODE verbs work on a node (scale serve) instead.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 verification refused or data
-corrupt, 5 store in use, 6 no space, 7 done but something was skipped.`,
+corrupt, 5 store in use, 6 no space, 7 done but something was skipped, 8 a node cannot
+be reached or has no time now.`,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
 		SilenceErrors: true,
@@ -89,12 +95,13 @@ corrupt, 5 store in use, 6 no space, 7 done but something was skipped.`,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.store, "store", "", "directory of the `store`")
+	a.node.add(f)
 	f.BoolVar(&a.json, "json", false, "print JSON, one object a line")
 	f.DurationVar(&a.waitLock, "wait-lock", 10*time.Second, "how long to wait while another process uses the store")
 	root.AddCommand(
-		a.initCommand(), a.putCommand(), a.getCommand(), a.lsCommand(), a.historyCommand(), a.statCommand(),
-		a.proveCommand(), a.verifyCommand(), a.logCommand(), a.exportCommand(), a.checkCommand(), a.keyCommand(),
-		a.versionCommand(),
+		a.initCommand(), a.putCommand(), a.removeCommand(), a.getCommand(), a.lsCommand(), a.historyCommand(), a.statCommand(),
+		a.proveCommand(), a.verifyCommand(), a.auditCommand(), a.logCommand(), a.exportCommand(), a.checkCommand(), a.keyCommand(), a.curatorCommand(),
+		a.serveCommand(), a.tokenCommand(), a.versionCommand(),
 	)
 	return root
 }

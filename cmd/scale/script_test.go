@@ -23,11 +23,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Under the race detector a process takes a second to exit, and here are many.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	testscript.Main(m, map[string]func(){
 		"scale":        main,
 		"unprivileged": unprivileged,
 		"smalldisk":    smallDisk,
 		"ondisk":       onDisk,
+		"locked":       lockedStore,
 	})
 }
 
@@ -39,7 +42,9 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("SCALE_STORE", filepath.Join(e.WorkDir, "store"))
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Values[begunKey{}] = &begun{}
+			e.Values[scriptNodeKey{}] = &scriptNode{}
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -52,6 +57,8 @@ func TestScript(t *testing.T) {
 			"begin":    cmdBegin,
 			"end":      cmdEnd,
 			"changing": cmdChanging,
+			"node":     cmdNode,
+			"nodeends": cmdNodeEnds,
 		},
 		RequireUniqueNames: true,
 	})
@@ -193,7 +200,7 @@ func cmdBegin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	b.cmd = exec.Command(path, args[1:]...)
 	b.cmd.Dir = ts.Getenv("WORK")
-	b.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "SCALE_STORE=" + ts.Getenv("SCALE_STORE")}
+	b.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "SCALE_STORE=" + ts.Getenv("SCALE_STORE"), "GORACE=" + ts.Getenv("GORACE")}
 	b.cmd.Stderr = &b.stderr
 	b.stdin, err = b.cmd.StdinPipe()
 	ts.Check(err)

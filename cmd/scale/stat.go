@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store"
 )
@@ -26,7 +27,7 @@ stored is all that the store takes on disk, reclaimable belongs to no dataset.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		ctx := cmd.Context()
-		s, err := a.open(cmd, store.Options{})
+		s, err := a.open(cmd, compress.Default)
 		if err != nil {
 			return err
 		}
@@ -107,7 +108,7 @@ func (a *app) printDataset(d store.Dataset) error {
 }
 
 // printInside shows a file, link or directory in a dataset.
-func (a *app) printInside(ctx context.Context, s *store.Store, o store.Object) error {
+func (a *app) printInside(ctx context.Context, s engine, o store.Object) error {
 	v := viewEntry(store.Entry{Path: o.Path, CID: o.CID, Info: o.Info})
 	files := uint64(1)
 	if o.Info.Kind == dag.KindDir {

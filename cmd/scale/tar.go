@@ -11,7 +11,7 @@ import (
 
 // writeTar writes an object as a tar stream. The same object always gives the same
 // bytes: PAX headers, canonical order, owner 0, and the time 0 unless one was recorded.
-func writeTar(ctx context.Context, s *store.Store, o store.Object, w io.Writer) error {
+func writeTar(ctx context.Context, s engine, o store.Object, w io.Writer) error {
 	t := &tarVisitor{w: tar.NewWriter(w), name: nameOf(o)}
 	if err := s.GetTree(ctx, o, t); err != nil {
 		return err

@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"github.com/koii-network/scale/dag/extsort"
+	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/store"
 )
 
@@ -57,22 +58,14 @@ func (a *app) existing(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// open opens the store for one verb. The caller closes it.
-func (a *app) open(cmd *cobra.Command, o store.Options) (*store.Store, error) {
-	dir, err := a.existing(cmd.Context())
-	if err != nil {
-		return nil, err
+// tempDir is where large directories are sorted that have no store to be sorted in.
+// /tmp is often memory, and memory is what is to be saved.
+func tempDir() string {
+	if os.Getenv("TMPDIR") == "" && unix.Access("/var/tmp", unix.W_OK|unix.X_OK) == nil {
+		return "/var/tmp"
 	}
-	o.WaitLock, o.Command = a.waitLock, cmd.CommandPath()
-	s, err := store.Open(cmd.Context(), dir, o)
-	if err != nil {
-		return nil, err
-	}
-	if doubt := s.Doubt(); doubt != nil {
-		a.note("scale: warning: the store reads but does not append: %v", doubt)
-	}
-	return s, nil
+	return os.TempDir()
 }
 
-// closing closes the store at the end of a verb, and lets a failure of that be seen.
-func closing(s *store.Store, err *error) { *err = errors.Join(*err, s.Close()) }
+// sorting bounds the memory for large directories outside of a store.
+func sorting() extsort.Options { return extsort.Options{Scratch: fstree.Scratch(tempDir())} }

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 var (
@@ -89,7 +90,7 @@ func retry[T any](call func() (T, error)) (T, error) {
 // that skipping the file would only hide it.
 func ours(err error) bool {
 	for _, e := range []error{context.Canceled, context.DeadlineExceeded, fs.ErrClosed,
-		unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		unix.EMFILE, unix.ENFILE, unix.ENOMEM, extsort.ErrScratch} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -101,6 +102,7 @@ func ours(err error) bool {
 // can be done.
 func explain(path string, err error) error {
 	switch {
+	case errors.Is(err, extsort.ErrScratch): // what else it says is not about the file
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
 		return fmt.Errorf("%q: %w: it was moved, removed or replaced", path, ErrChanged)
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV): // what a socket or a dead device says to open

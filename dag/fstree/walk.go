@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 // Options say what of a tree is read. The zero value is the whole of it.
@@ -31,6 +32,9 @@ type Options struct {
 	// SkipUnreadable asks for, and always the devices, sockets and pipes
 	// (ErrSpecial). Calls come from Walk's goroutine and those of Tree.Skip.
 	Skipped func(path string, why error)
+	// Sort bounds the memory for the names of the directories that Walk is in.
+	// The zero value holds them in memory, however many there are.
+	Sort extsort.Options
 }
 
 // A Tree is a directory tree on disk, or a single file. Its methods may be
@@ -103,8 +107,10 @@ func (t *Tree) disk(path string) string { return filepath.Join(t.root, path) }
 // behind it. Each entry is the consumer's to keep and may be read in any
 // goroutine and at any time until the tree is closed. An error ends the walk.
 //
-// Walk keeps a descriptor for every level of directories that it is in, and
-// about 30 bytes for every name in them.
+// Walk keeps a descriptor for every level of directories that it is in, and the
+// names in them, at 20 bytes and their length each, in memory up to what
+// Options.Sort says. If the temporary file fails, the error is
+// extsort.ErrScratch, which SkipUnreadable does not pass over.
 func (t *Tree) Walk(ctx context.Context) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
 		w := walker{t: t, yield: yield}
@@ -113,6 +119,8 @@ func (t *Tree) Walk(ctx context.Context) iter.Seq2[*Entry, error] {
 			err = w.rootFile()
 		} else {
 			w.buf = make([]byte, 64<<10)
+			w.space = extsort.New(t.o.Sort)
+			defer w.space.Close()
 			err = w.dir(ctx, t.fd, ".", "")
 		}
 		if err != nil && err != errStop {
@@ -127,7 +135,9 @@ var errStop = errors.New("stop")
 type walker struct {
 	t     *Tree
 	yield func(*Entry, error) bool
+	space *extsort.Space
 	buf   []byte // for getdents
+	key   []byte
 }
 
 func (w *walker) emit(e *Entry) error {
@@ -157,11 +167,11 @@ func (w *walker) dir(ctx context.Context, parent int, name, path string) error {
 		return w.t.Skip(path, explain(w.t.disk(path), err))
 	}
 	defer unix.Close(fd)
+	names := w.space.Sorter()
+	defer names.Close()
 	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	var l *listing
-	if err == nil {
-		l, err = list(fd, w.buf)
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = w.list(fd, names)
 	}
 	if err != nil {
 		return w.t.Skip(path, explain(w.t.disk(path), err))
@@ -175,11 +185,25 @@ func (w *walker) dir(ctx context.Context, parent int, name, path string) error {
 	if path != "" {
 		prefix += "/"
 	}
-	for _, n := range l.names {
+	var last string // and the type that it had
+	var lastType uint8
+	for n, err := range names.Sorted() {
+		if err != nil {
+			return fmt.Errorf("list %q: %w", w.t.disk(path), err)
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.entry(ctx, fd, prefix, l.name(n), n.typ); err != nil {
+		name, typ, ok := listed(n)
+		if !ok {
+			return fmt.Errorf("list %q: a name in the %w is malformed", w.t.disk(path), extsort.ErrScratch)
+		}
+		if string(name) == last && (typ == unix.DT_DIR) == (lastType == unix.DT_DIR) {
+			continue // the directory changed while it was listed
+		}
+		path := prefix + string(name)
+		last, lastType = path[len(prefix):], typ
+		if err := w.entry(ctx, fd, path, last, typ); err != nil {
 			return err
 		}
 	}
@@ -187,9 +211,7 @@ func (w *walker) dir(ctx context.Context, parent int, name, path string) error {
 }
 
 // entry yields what is called name in the directory fd.
-func (w *walker) entry(ctx context.Context, fd int, prefix, name string, typ uint8) error {
-	path := prefix + name
-	name = path[len(prefix):] // the same memory
+func (w *walker) entry(ctx context.Context, fd int, path, name string, typ uint8) error {
 	if w.t.excluded(path, name, typ == unix.DT_DIR) {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 func must(t testing.TB, err error) {
@@ -433,14 +435,81 @@ func descriptors(t *testing.T) int {
 	return len(d)
 }
 
-// A directory of a million names has to fit, twice over for the growth of
-// slices, into 100 MB.
-func TestListingIsCompact(t *testing.T) {
-	l := &listing{}
-	for i := range 1_000_000 {
-		must(t, l.add(-1, fmt.Appendf(nil, "a-name-of-24-bytes%06d", i), unix.DT_REG))
+// A tree whose names do not fit into memory is walked as one whose names do.
+func TestWalkSpills(t *testing.T) {
+	root := t.TempDir()
+	rng := rand.New(rand.NewPCG(5, 6))
+	name := func() string {
+		b := make([]byte, 1+rng.IntN(60))
+		for i := range b {
+			b[i] = "ab-.0\xff\n"[rng.IntN(7)]
+		}
+		return string(b)
 	}
-	if size := len(l.text)*segment + 8*cap(l.names); size > 50<<20 {
-		t.Errorf("a million names take %d bytes", size)
+	dir := root
+	for range 4 { // of large directories inside of one another
+		for range 600 {
+			path := filepath.Join(dir, name())
+			if rng.IntN(10) == 0 {
+				os.Mkdir(path, 0o755) // may exist: there is no shortage of names
+			} else {
+				os.Symlink("x", path)
+			}
+		}
+		dir = filepath.Join(dir, "a-deep")
+		must(t, os.MkdirAll(dir, 0o755))
+	}
+	walk := func(o Options) (paths []string) {
+		for e, err := range open(t, root, o).Walk(t.Context()) {
+			must(t, err)
+			paths = append(paths, fmt.Sprint(e.Kind, e.Path))
+		}
+		return paths
+	}
+	want := walk(Options{})
+	if len(want) < 2000 {
+		t.Fatalf("only %d entries", len(want))
+	}
+	fds := descriptors(t)
+	files := 0
+	o := Options{Sort: extsort.Options{Memory: 20_000, Scratch: func() (extsort.File, error) {
+		files++
+		return scratchFile(root)
+	}}}
+	if diff := cmp.Diff(want, walk(o)); diff != "" {
+		t.Error(diff)
+	}
+	if got := descriptors(t); files != 1 || got > fds+1 { // the tree itself is open until the end
+		t.Errorf("%d files were made; %d descriptors, there were %d", files, got, fds)
+	}
+	// A full disk is not something that can be skipped.
+	o.SkipUnreadable = true
+	o.Sort.Scratch = func() (extsort.File, error) { return nil, unix.ENOSPC }
+	var last error
+	for _, err := range open(t, root, o).Walk(t.Context()) {
+		last = err
+	}
+	isErr(t, last, extsort.ErrScratch)
+	isErr(t, last, unix.ENOSPC)
+}
+
+func TestScratch(t *testing.T) {
+	dir := t.TempDir()
+	for _, create := range []func(string) (*os.File, error){scratchFile, namedScratch} {
+		f, err := create(dir)
+		must(t, err)
+		if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+			t.Errorf("%v in the directory, %v", names, err)
+		}
+		_, err = f.WriteAt([]byte("abc"), 100_000)
+		must(t, err)
+		b := make([]byte, 4)
+		if n, err := f.ReadAt(b, 99_999); n != 4 || err != nil || string(b) != "\x00abc" {
+			t.Errorf("read %q, %d, %v", b, n, err)
+		}
+		must(t, f.Close())
+		if _, err := create(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "none") {
+			t.Errorf("without a directory: %v", err)
+		}
 	}
 }

@@ -28,7 +28,7 @@ const (
 // shorter first, then bytewise.
 func (e *Entry) appendCBOR(b []byte, signed bool) []byte {
 	dataset := e.Kind == KindDataset
-	keys := uint64(5) // kind, time, curator, version and curators
+	keys := uint64(5) // kind, time, curator, version, and the name or the curators
 	if dataset {
 		keys = 14
 	}
@@ -39,8 +39,10 @@ func (e *Entry) appendCBOR(b []byte, signed bool) []byte {
 	}
 	b = appendHead(b, cborMap, keys)
 	b = appendHead(appendText(b, "kind"), cborInt, uint64(e.Kind))
-	if dataset {
+	if e.Kind != KindPolicy {
 		b = appendText(appendText(b, "name"), e.Name)
+	}
+	if dataset {
 		b = appendLink(appendText(b, "root"), e.Root)
 		b = appendHead(appendText(b, "size"), cborInt, e.Size)
 	}
@@ -67,7 +69,7 @@ func (e *Entry) appendCBOR(b []byte, signed bool) []byte {
 		b = appendText(appendText(b, "profile"), e.Profile)
 	}
 	b = appendHead(appendText(b, "version"), cborInt, entryVersion)
-	if !dataset {
+	if e.Kind == KindPolicy {
 		b = appendHead(appendText(b, "curators"), cborList, uint64(len(e.Curators)))
 		for _, k := range e.Curators {
 			b = appendBytes(b, k[:])

@@ -25,6 +25,8 @@ const (
 	KindPolicy Kind = 0
 	// KindDataset records a version of a dataset.
 	KindDataset Kind = 1
+	// KindRemoval takes a name away until the next version of it.
+	KindRemoval Kind = 2
 )
 
 func (k Kind) String() string {
@@ -33,6 +35,8 @@ func (k Kind) String() string {
 		return "policy"
 	case KindDataset:
 		return "dataset"
+	case KindRemoval:
+		return "removal"
 	}
 	return fmt.Sprintf("kind %d", uint64(k))
 }
@@ -55,8 +59,11 @@ const entryVersion = 1
 type Entry struct {
 	Kind Kind
 
+	// Of a dataset and of a removal.
+	Name     string // see CheckName
+	Previous int64  // index of the newest earlier entry of Name, -1 if there is none
+
 	// Of a dataset.
-	Name       string  // see CheckName
 	Root       cid.Cid // of the DAG: CIDv1, raw or dag-pb, sha2-256
 	Size       uint64  // bytes of content
 	Files      uint64
@@ -66,7 +73,6 @@ type Entry struct {
 	Profile    string
 	Times      bool      // modification times are recorded in the DAG
 	Parents    []cid.Cid // CIDs of earlier entries, unique
-	Previous   int64     // index of the previous version of Name, -1 if there is none
 
 	// Of a policy.
 	Curators []CuratorKey // sorted, unique
@@ -139,6 +145,9 @@ func ParseEntry(b []byte) (*Entry, error) {
 			return err
 		})
 		e.Previous = f.index("previous")
+	case KindRemoval:
+		e.Name = f.string("name")
+		e.Previous = f.index("previous")
 	}
 	if f.err != nil {
 		return nil, fmt.Errorf("%w: entry: %w", ErrFormat, f.err)
@@ -164,10 +173,13 @@ func (e *Entry) check() error {
 	if e.Policy < -1 || e.Previous < -1 {
 		return bad("negative index")
 	}
+	if e.Kind != KindDataset && (e.Root.Defined() || e.Size != 0 || e.Files != 0 || e.Leaves != 0 || e.Chunks != 0 ||
+		e.Commitment != [32]byte{} || e.Profile != "" || e.Times || len(e.Parents) != 0) {
+		return bad("has fields of a dataset")
+	}
 	switch e.Kind {
 	case KindPolicy:
-		if e.Name != "" || e.Root.Defined() || e.Size != 0 || e.Files != 0 || e.Leaves != 0 || e.Chunks != 0 ||
-			e.Commitment != [32]byte{} || e.Profile != "" || e.Times || len(e.Parents) != 0 || e.Previous != -1 {
+		if e.Name != "" || e.Previous != -1 {
 			return bad("has fields of a dataset")
 		}
 		if len(e.Curators) < 1 || len(e.Curators) > MaxCurators {
@@ -211,6 +223,14 @@ func (e *Entry) check() error {
 				return bad("parent %v twice", c)
 			}
 		}
+	case KindRemoval:
+		if len(e.Curators) != 0 {
+			return bad("has curators")
+		}
+		if e.Policy < 0 || e.Previous < 0 {
+			return bad("names no policy, or no entry that it follows")
+		}
+		return CheckName(e.Name)
 	default:
 		return bad("unknown to this version")
 	}

@@ -37,7 +37,7 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 	slices.SortFunc(many.Curators, ledger.CuratorKey.Compare)
 
-	for _, e := range []*ledger.Entry{policyEntry(-1, "a"), many, datasetEntry("d"), full, empty} {
+	for _, e := range []*ledger.Entry{policyEntry(-1, "a"), many, datasetEntry("d"), full, empty, removalEntry("d", 1<<62, 1<<62)} {
 		block := sign(t, e, "a")
 		got, err := ledger.ParseEntry(block)
 		if err != nil {
@@ -112,6 +112,22 @@ func TestEntryLimits(t *testing.T) {
 		_, err := e.Marshal()
 		wantErr(t, what, err, ledger.ErrFormat)
 	}
+	for what, edit := range map[string]func(*ledger.Entry){
+		"bad name":        func(e *ledger.Entry) { e.Name = "a/b" },
+		"no previous":     func(e *ledger.Entry) { e.Previous = -1 },
+		"no policy":       func(e *ledger.Entry) { e.Policy = -1 },
+		"curators":        func(e *ledger.Entry) { e.Curators = []ledger.CuratorKey{curator("a")} },
+		"root":            func(e *ledger.Entry) { e.Root = testCID(cid.Raw, "") },
+		"size":            func(e *ledger.Entry) { e.Size = 1 },
+		"parent":          func(e *ledger.Entry) { e.Parents = []cid.Cid{testCID(cid.DagCBOR, "p")} },
+		"profile":         func(e *ledger.Entry) { e.Profile = "scale-1" },
+		"unknown to come": func(e *ledger.Entry) { e.Kind = 3 },
+	} {
+		e := removalEntry("d", 1, 0)
+		edit(e)
+		_, err := e.Marshal()
+		wantErr(t, "removal: "+what, err, ledger.ErrFormat)
+	}
 	wantErr(t, "short key", policyEntry(-1, "a").Sign(testLog(t), testKey("a")[:32]), ledger.ErrFormat)
 	wantErr(t, "bad origin", policyEntry(-1, "a").Sign(ledger.LogID{}, testKey("a")), ledger.ErrFormat)
 }
@@ -122,7 +138,7 @@ func TestEntryEveryByte(t *testing.T) {
 	t.Parallel()
 	e := datasetEntry("d")
 	e.Previous, e.Parents = 1, []cid.Cid{testCID(cid.DagCBOR, "p")}
-	for _, block := range [][]byte{sign(t, e, "a"), sign(t, policyEntry(3, "a", "b"), "a")} {
+	for _, block := range [][]byte{sign(t, e, "a"), sign(t, policyEntry(3, "a", "b"), "a"), sign(t, removalEntry("d", 1, 0), "a")} {
 		for i := range block {
 			for _, c := range []byte{block[i] ^ 1, block[i] ^ 0x80, block[i] + 1, 0, 0xff} {
 				if c == block[i] {
@@ -162,7 +178,7 @@ func TestSignatureBindsTheLog(t *testing.T) {
 }
 
 func FuzzParseEntry(f *testing.F) {
-	for _, e := range []*ledger.Entry{policyEntry(-1, "a", "b"), datasetEntry("d")} {
+	for _, e := range []*ledger.Entry{policyEntry(-1, "a", "b"), datasetEntry("d"), removalEntry("d", 1, 0)} {
 		f.Add(sign(f, e, "a"))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -91,6 +91,10 @@ func datasetEntry(name string) *ledger.Entry {
 	}
 }
 
+func removalEntry(name string, previous, inForce int64) *ledger.Entry {
+	return &ledger.Entry{Kind: ledger.KindRemoval, Name: name, Previous: previous, Policy: inForce, Time: testTime}
+}
+
 func sign(t testing.TB, e *ledger.Entry, by string) []byte {
 	t.Helper()
 	if err := e.Sign(testLog(t), testKey(by)); err != nil {
@@ -182,8 +186,12 @@ func (m *memState) Policy(context.Context) (int64, *ledger.Entry, error) {
 	return i, m.entry(int(i)), nil
 }
 
-func (m *memState) Newest(_ context.Context, name string) (int64, error) {
-	return m.find(func(e *ledger.Entry) bool { return e.Kind == ledger.KindDataset && e.Name == name }), nil
+func (m *memState) Newest(_ context.Context, name string) (int64, ledger.Kind, error) {
+	i := m.find(func(e *ledger.Entry) bool { return e.Name == name })
+	if i < 0 {
+		return -1, 0, nil
+	}
+	return i, m.entry(int(i)).Kind, nil
 }
 
 func (m *memState) IndexOf(_ context.Context, c cid.Cid) (int64, error) {
@@ -228,6 +236,24 @@ func TestAdmit(t *testing.T) {
 		{what: "stale policy", entry: datasetEntry("e"), by: "c", want: ledger.ErrConflict},
 		{what: "no longer admitted", entry: func() *ledger.Entry { e := datasetEntry("e"); e.Policy = 3; return e }(), by: "a", want: ledger.ErrNotAdmitted},
 		{what: "newly admitted", entry: func() *ledger.Entry { e := datasetEntry("e"); e.Policy = 3; return e }(), by: "c"},
+		{what: "removal by one not admitted", entry: removalEntry("d", 2, 3), by: "a", want: ledger.ErrNotAdmitted},
+		{what: "removal under a stale policy", entry: removalEntry("d", 2, 0), by: "c", want: ledger.ErrConflict},
+		{what: "removal of an older version", entry: removalEntry("d", 1, 3), by: "c", want: ledger.ErrConflict},
+		{what: "removal of another name", entry: removalEntry("e", 2, 3), by: "c", want: ledger.ErrConflict},
+		{what: "removal of a name that is not there", entry: removalEntry("nowhere", 0, 3), by: "c", want: ledger.ErrConflict},
+		{what: "removal", entry: removalEntry("d", 2, 3), by: "c"},
+		{what: "same removal again", entry: removalEntry("d", 2, 3), by: "c", want: ledger.ErrDuplicate},
+		{what: "removal of what is removed", entry: removalEntry("d", 5, 3), by: "c", want: ledger.ErrConflict},
+		{what: "version that does not know of the removal", entry: func() *ledger.Entry {
+			e := datasetEntry("d")
+			e.Policy, e.Previous = 3, 2
+			return e
+		}(), by: "c", want: ledger.ErrConflict},
+		{what: "version after the removal", entry: func() *ledger.Entry {
+			e := datasetEntry("d")
+			e.Policy, e.Previous = 3, 5
+			return e
+		}(), by: "c"},
 	}
 	for _, step := range steps {
 		block := sign(t, step.entry, step.by)

@@ -51,6 +51,7 @@ type hashes struct {
 	r     TileReader
 	size  int64
 	tiles map[tlog.Tile][]byte
+	known *knownHashes // nil if nothing is kept
 }
 
 func newHashes(ctx context.Context, r TileReader, size int64) *hashes {
@@ -79,6 +80,10 @@ func (h *hashes) tile(level int, index int64) (tlog.Tile, []byte, error) {
 func (h *hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	out := make([]tlog.Hash, len(indexes))
 	for i, x := range indexes {
+		if known, ok := h.known.get(x); ok {
+			out[i] = known
+			continue
+		}
 		at := tlog.TileForIndex(TileHeight, x)
 		t, data, err := h.tile(at.L, at.N)
 		if err != nil {
@@ -87,6 +92,7 @@ func (h *hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		if out[i], err = tlog.HashFromTile(t, data, x); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
+		h.known.put(x, out[i])
 	}
 	return out, nil
 }
@@ -177,10 +183,15 @@ func tileRoot(t tlog.Tile, data []byte) (tlog.Hash, error) {
 // ProveInclusion proves entry index in the tree of the given size. The tiles
 // are not authenticated: check the proof against a root before it is given away.
 func ProveInclusion(ctx context.Context, r TileReader, size, index int64) (tlog.RecordProof, error) {
+	return proveInclusion(newHashes(ctx, r, size), index)
+}
+
+func proveInclusion(h *hashes, index int64) (tlog.RecordProof, error) {
+	size := h.size
 	if index < 0 || index >= size || size > MaxSize {
 		return nil, fmt.Errorf("%w: no entry %d in a tree of size %d", ErrProof, index, size)
 	}
-	p, err := tlog.ProveRecord(size, index, newHashes(ctx, r, size))
+	p, err := tlog.ProveRecord(size, index, h)
 	if err != nil {
 		return nil, fmt.Errorf("prove entry %d at size %d: %w", index, size, err)
 	}

@@ -195,6 +195,17 @@ func buildVectors(t testing.TB) *vectorFile {
 	add(vector{Name: "entry not canonical", Class: "entry", Proof: text(bad.prove(logSize + 1))})
 	add(vector{Name: "entry of nothing", Class: "entry", Proof: text(bad.prove(logSize + 2))})
 
+	removed := newWorld(t)
+	removed.append(&ledger.Entry{Kind: ledger.KindRemoval, Name: "tree", Previous: removed.tree.index, Policy: 0})
+	removed.sign()
+	add(vector{Name: "entry of a removal", Class: "entry", Proof: text(removed.prove(logSize))})
+	add(vector{Name: "dataset whose name was removed", Class: "ok", Dataset: "tree", Proof: text(removed.prove(removed.tree.index))})
+	add(vector{Name: "removal in the place of the dataset", Class: "inclusion", Proof: text(func() *proof.Proof {
+		p := removed.prove(removed.tree.index)
+		p.EntryBlock = removed.entries[logSize]
+		return p
+	}())})
+
 	edited("checkpoint changed", "log", w.prove(1), func(p *proof.Proof) {
 		p.Checkpoint = bytes.Replace(p.Checkpoint, []byte("\n11\n"), []byte("\n12\n"), 1)
 	})

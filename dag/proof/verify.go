@@ -163,6 +163,9 @@ func (v *Verified) verifyEntry(p *Proof, trusted []ledger.CuratorKey) error {
 	if v.Entry, err = ledger.ParseEntry(p.EntryBlock); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+	if v.Entry.Kind == ledger.KindRemoval {
+		return fmt.Errorf("%w: entry %d takes the name %s away: such an entry has nothing to prove", ErrFormat, p.Index, v.Entry.Name)
+	}
 	id := ledger.LogID{Origin: v.Checkpoint.Origin, KeyID: v.KeyID}
 	if err := v.Entry.CheckSignature(id); err != nil {
 		return refuse("%w", err)

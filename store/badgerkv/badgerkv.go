@@ -33,6 +33,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -72,11 +73,17 @@ type KV struct {
 	committed atomic.Uint64
 	lookups   atomic.Uint64 // counts towards trim
 	mapsName  []byte        // how names of files in dir begin in /proc/self/maps
+	unwatch   func()        // ends the trimming beside the calls
 
 	mu     sync.Mutex // held by Commit
 	broken error      // why commits have stopped; guarded by mu
 	room   room       // guarded by mu
 	log    uint32     // number of the log that takes commits; guarded by mu
+	// reserved and next say that blocks were allocated for that log, and for the one
+	// behind it, whose file is there; guarded by mu.
+	reserved, next bool
+	// pinned counts the open snapshots of each timestamp; guarded by mu.
+	pinned map[uint64]int
 }
 
 var _ kv.Store = (*KV)(nil)
@@ -124,6 +131,9 @@ func Open(dir string, o Options) (_ *KV, err error) {
 	if s.db, err = openBadger(bo); err != nil {
 		return nil, fmt.Errorf("badgerkv: open %s: %w", dir, err)
 	}
+	ticker := time.NewTicker(trimEvery)
+	stop := watch(ticker.C, s.trim)
+	s.unwatch = func() { ticker.Stop(); stop() }
 	s.committed.Store(s.db.MaxVersion())
 	s.db.SetDiscardTs(s.committed.Load())
 	s.log = 1 // Badger numbers a new log one above those it finds
@@ -260,7 +270,8 @@ func (s *KV) Close() error {
 	if !s.lk.close() {
 		return nil
 	}
-	if err := errors.Join(systemError(s.closeBadger()), s.dirLock.Close()); err != nil {
+	defer s.unwatch() // closing may compact too
+	if err := errors.Join(systemError(s.closeBadger()), s.unreserve(), s.dirLock.Close()); err != nil {
 		return fmt.Errorf("badgerkv: close: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -63,11 +64,37 @@ func TestRotation(t *testing.T) {
 	if _, err := os.Stat(logPath(dir, s.log)); err != nil || s.log < 2 {
 		t.Errorf("the log is number %d: %v", s.log, err)
 	}
-	if _, err := os.Stat(logPath(dir, s.log+1)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("and there is a newer one: %v", err)
+	if fi, err := os.Stat(logPath(dir, s.log+1)); err != nil || fi.Size() > 0 {
+		t.Errorf("and the next one was begun: %v", err)
 	}
 	if got := residentFiles(); got == 0 {
 		t.Error("cannot tell how much is resident")
+	}
+}
+
+// Pages are given back beside the calls too, until the store is closed.
+func TestWatch(t *testing.T) {
+	tick, trimmed := make(chan time.Time), 0
+	stop := watch(tick, func() { trimmed++ })
+	for range 3 {
+		tick <- time.Time{}
+	}
+	stop()
+	if trimmed != 3 {
+		t.Errorf("trimmed %d times at 3 ticks", trimmed)
+	}
+	select {
+	case tick <- time.Time{}:
+		t.Error("goes on after its end")
+	default:
+	}
+	s := open(t, t.TempDir())
+	stop, stopped := s.unwatch, 0
+	s.unwatch = func() { stopped++; stop() }
+	shut(t, s)
+	shut(t, s)
+	if stopped != 1 {
+		t.Errorf("closing stopped it %d times", stopped)
 	}
 }
 

@@ -2,10 +2,7 @@ package badgerkv
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/koii-network/scale/store/kv"
 )
@@ -33,6 +30,9 @@ func (s *KV) Commit(ctx context.Context, b *kv.Batch) error {
 	if err := s.room.check(s.room.forCommit(int64(b.Bytes()))); err != nil {
 		return fmt.Errorf("badgerkv: commit: %w", err)
 	}
+	if err := s.reserve(); err != nil {
+		return fmt.Errorf("badgerkv: commit: %w", err)
+	}
 	ts := s.committed.Load() + 1
 	if err := s.commit(b, ts); err != nil {
 		// As text: kv.ErrNoSpace would say that nothing was written.
@@ -42,7 +42,7 @@ func (s *KV) Commit(ctx context.Context, b *kv.Batch) error {
 	// From here on readers see the commit. Only then may compactions drop what
 	// it replaced: readers look at committed again after they have read.
 	s.committed.Store(ts)
-	s.db.SetDiscardTs(ts)
+	s.discard()
 	before := s.room.written
 	s.room.written += int64(b.Bytes())
 	if before/trimBytes != s.room.written/trimBytes {
@@ -83,17 +83,3 @@ func (s *KV) commit(b *kv.Batch, ts uint64) (err error) {
 }
 
 var markKey = []byte("!commit")
-
-// syncNewLog makes the name of the log durable if the commit began a new one,
-// which Badger leaves to chance. (The log that it makes when it opens has its name
-// synced by a later step of the open.) A commit begins one at most.
-func (s *KV) syncNewLog() error {
-	_, err := os.Lstat(logPath(s.dir, s.log+1))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	s.log++
-	return syncDir(s.dir)
-}

@@ -19,6 +19,10 @@ func (s *KV) Get(ctx context.Context, key, dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	defer s.lk.calls.Done()
+	return valueOf(item, key, dst)
+}
+
+func valueOf(item *badger.Item, key, dst []byte) ([]byte, error) {
 	out, err := value(item, dst)
 	if err != nil {
 		return dst, fmt.Errorf("badgerkv: get %x: %w", key, err)
@@ -29,12 +33,17 @@ func (s *KV) Get(ctx context.Context, key, dst []byte) ([]byte, error) {
 // Has implements kv.Store.
 func (s *KV) Has(ctx context.Context, key []byte) (bool, error) {
 	_, err := s.item(ctx, key)
+	return has(err, &s.lk)
+}
+
+// has turns the outcome of looking an item up into that of Has.
+func has(err error, l *lock) (bool, error) {
 	if errors.Is(err, kv.ErrNotFound) {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
-	s.lk.calls.Done()
+	l.calls.Done()
 	return true, nil
 }
 
@@ -63,17 +72,22 @@ func (s *KV) item(ctx context.Context, key []byte) (item *badger.Item, err error
 	}
 	for {
 		ts := s.committed.Load()
-		item, err = s.db.NewTransactionAt(ts, false).Get(key)
-		if s.committed.Load() != ts {
-			continue // a compaction may have dropped the row as it was at ts
+		item, err = s.itemAt(ts, key)
+		if s.committed.Load() == ts {
+			return item, err
 		}
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil, kv.ErrNotFound // bare: a miss is common and must be cheap
-		} else if err != nil {
-			return nil, fmt.Errorf("badgerkv: get %x: %w: %w", key, kv.ErrCorrupt, err)
-		}
-		return item, nil
+		// A compaction may have dropped the row as it was at ts.
 	}
+}
+
+func (s *KV) itemAt(ts uint64, key []byte) (*badger.Item, error) {
+	item, err := s.db.NewTransactionAt(ts, false).Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, kv.ErrNotFound // bare: a miss is common and must be cheap
+	} else if err != nil {
+		return nil, fmt.Errorf("badgerkv: get %x: %w: %w", key, kv.ErrCorrupt, err)
+	}
+	return item, nil
 }
 
 // value appends the value of item to dst.
@@ -105,32 +119,41 @@ func (s *KV) Scan(ctx context.Context, prefix, from []byte) iter.Seq2[kv.Row, er
 			return
 		}
 		defer s.lk.calls.Done()
-		if bytes.Compare(from, prefix) < 0 {
-			from = prefix
+		scan(ctx, s, prefix, from, yield)
+	}
+}
+
+// A cursorMaker gives cursors at the rows with a prefix, from seek on.
+type cursorMaker interface {
+	cursor(prefix, seek []byte, reverse bool) (*cursor, error)
+}
+
+func scan(ctx context.Context, m cursorMaker, prefix, from []byte, yield func(kv.Row, error) bool) {
+	if bytes.Compare(from, prefix) < 0 {
+		from = prefix
+	}
+	c, err := m.cursor(prefix, from, false)
+	if err != nil {
+		yield(kv.Row{}, err)
+		return
+	}
+	defer c.close()
+	for ; ; c.step(c.it.Next) {
+		if err := ctx.Err(); err != nil {
+			c.err = err
 		}
-		c, err := s.cursor(prefix, from, false)
-		if err != nil {
-			yield(kv.Row{}, err)
+		if c.err != nil {
+			yield(kv.Row{}, fmt.Errorf("badgerkv: scan: %w", c.err))
 			return
 		}
-		defer c.close()
-		for ; ; c.step(c.it.Next) {
-			if err := ctx.Err(); err != nil {
-				c.err = err
-			}
-			if c.err != nil {
-				yield(kv.Row{}, fmt.Errorf("badgerkv: scan: %w", c.err))
-				return
-			}
-			if !c.ok {
-				return
-			}
-			if c.row.Key[0] == markKey[0] {
-				continue // not a row of the caller's
-			}
-			if !yield(c.row, nil) {
-				return
-			}
+		if !c.ok {
+			return
+		}
+		if c.row.Key[0] == markKey[0] {
+			continue // not a row of the caller's
+		}
+		if !yield(c.row, nil) {
+			return
 		}
 	}
 }
@@ -144,9 +167,13 @@ func (s *KV) Last(ctx context.Context, prefix []byte) (kv.Row, error) {
 		return kv.Row{}, err
 	}
 	defer s.lk.calls.Done()
+	return last(s, prefix)
+}
+
+func last(m cursorMaker, prefix []byte) (kv.Row, error) {
 	// Behind every key with the prefix, which is at most kv.MaxKey long.
 	from := append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, kv.MaxKey+1-min(len(prefix), kv.MaxKey))...)
-	c, err := s.cursor(prefix, from, true)
+	c, err := m.cursor(prefix, from, true)
 	if err != nil {
 		return kv.Row{}, err
 	}
@@ -171,8 +198,24 @@ type cursor struct {
 	err error
 }
 
-// cursor returns a cursor at the first row with that prefix from seek on.
-func (s *KV) cursor(prefix, seek []byte, reverse bool) (c *cursor, err error) {
+// cursor returns a cursor at the newest rows.
+func (s *KV) cursor(prefix, seek []byte, reverse bool) (*cursor, error) {
+	for {
+		ts := s.committed.Load()
+		c, err := s.cursorAt(ts, prefix, reverse)
+		if err != nil {
+			return nil, err
+		}
+		if s.committed.Load() == ts {
+			// From here on it holds the tables that make up that moment.
+			c.step(func() { c.it.Seek(seek) })
+			return c, nil
+		}
+		c.close()
+	}
+}
+
+func (s *KV) cursorAt(ts uint64, prefix []byte, reverse bool) (c *cursor, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			c, err = nil, fmt.Errorf("badgerkv: scan: %w", panicked(r))
@@ -182,17 +225,8 @@ func (s *KV) cursor(prefix, seek []byte, reverse bool) (c *cursor, err error) {
 	o.PrefetchValues = false
 	o.Reverse = reverse
 	o.Prefix = bytes.Clone(prefix)
-	for {
-		ts := s.committed.Load()
-		txn := s.db.NewTransactionAt(ts, false)
-		c = &cursor{txn: txn, it: txn.NewIterator(o)}
-		if s.committed.Load() == ts {
-			break // from here on it holds the tables that make up that moment
-		}
-		c.close()
-	}
-	c.step(func() { c.it.Seek(seek) })
-	return c, nil
+	txn := s.db.NewTransactionAt(ts, false)
+	return &cursor{txn: txn, it: txn.NewIterator(o)}, nil
 }
 
 // step moves and takes over the row.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,16 +16,39 @@ import (
 // process small, the pages are given back when more than maxResident bytes are in.
 const (
 	maxResident = 112 << 20
+	// trimEvery is for compactions, which run beside the calls: what one touches in
+	// that time, some 25 MB, comes on top.
+	trimEvery = 100 * time.Millisecond
 	// A check costs one read of a file in /proc, so it comes after so many lookups
 	// and bytes of rows.
 	trimLookups = 1 << 10
-	trimBytes   = 8 << 20
+	trimBytes   = 1 << 20
 )
 
 // trim gives back the resident pages of tables if there are too many.
 func (s *KV) trim() {
 	if residentFiles() > maxResident {
 		s.pageOut()
+	}
+}
+
+// watch calls trim at every tick until stop is called, which returns when that is over.
+func watch(tick <-chan time.Time, trim func()) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick:
+				trim()
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
 	}
 }
 

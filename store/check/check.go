@@ -7,9 +7,11 @@
 // Options.Forget says so.
 //
 // Memory is bounded, whatever the store: what is remembered to save time is
-// dropped when it grows too large, and lists of what is damaged are cut.
+// dropped when it grows too large, lists of what is damaged are cut, and large
+// directories are sorted as Options.Sort says.
 //
-// The caller owns the store's lock, so that nothing changes meanwhile.
+// The caller owns the store's lock, so that nothing changes meanwhile, or is the one
+// who owns the open store and gives a view of it: see [Live].
 package check
 
 import (
@@ -25,6 +27,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/koii-network/scale/dag/extsort"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store/badgerkv"
 	"github.com/koii-network/scale/store/kv"
@@ -39,10 +42,24 @@ type Options struct {
 	// proven unreadable, once all is checked. The engine takes what has a row for
 	// stored, so only then does putting the same data again mend it.
 	Forget bool
+	// Live, if set, is a view of the store, which is open in this process. It cannot go
+	// with Forget.
+	Live *Live
+	// Sort bounds the memory for the names of the directories that are being looked
+	// at. The zero value holds them in memory, however many there are. A failing
+	// temporary file ends the run with extsort.ErrScratch.
+	Sort extsort.Options
 	// Report, if set, is called with each finding, from one goroutine at a time.
 	Report func(Finding)
 	// Progress, if set, is called now and then, never beside itself or Report.
 	Progress func(Progress)
+}
+
+// A Live store is checked while it is open, as it was at one moment between two commits
+// of its ledger. What is appended meanwhile is left out. The keys are those of now.
+type Live struct {
+	Rows      kv.Reader // as they were
+	HighWater []byte    // content of the high-water mark
 }
 
 // A Severity says how bad a finding is.
@@ -123,8 +140,8 @@ type checker struct {
 	opt      Options
 	verifier note.Verifier // nil when the configuration is damaged
 	mark     *ledger.Checkpoint
-	db       kv.Store // nil when it cannot be opened
-	scanned  bool     // every row was seen
+	db       kv.Reader // nil when it cannot be opened
+	scanned  bool      // every row was seen
 
 	mu    sync.Mutex // guards what follows, while packs are read
 	sum   Summary
@@ -151,14 +168,20 @@ func Run(ctx context.Context, dir string, o Options) (Summary, error) {
 }
 
 func (c *checker) run(ctx context.Context) (err error) {
+	if c.opt.Live != nil && c.opt.Forget {
+		return errors.New("nothing can be forgotten while the store is open")
+	}
 	if err := c.checkConfig(); err != nil {
 		return err
 	}
-	if err := c.openRows(); err != nil {
+	db, err := c.openRows()
+	if err != nil {
 		return err
 	}
+	if db != nil {
+		defer func() { err = errors.Join(err, db.Close()) }()
+	}
 	if c.db != nil {
-		defer func() { err = errors.Join(err, c.db.Close()) }()
 		if err := c.scanRows(ctx); err != nil {
 			return err
 		}
@@ -184,18 +207,22 @@ func (c *checker) run(ctx context.Context) (err error) {
 		}
 	}
 	if c.opt.Forget {
-		return c.forgetDamaged(ctx)
+		return c.forgetDamaged(ctx, db)
 	}
 	return nil
 }
 
-// openRows opens the key-value store. There is no opening for reading only: one
-// that was not closed has to replay its logs.
-func (c *checker) openRows() error {
+// openRows sets c.db. It opens the key-value store, unless that is open. There is no
+// opening for reading only: one that was not closed has to replay its logs.
+func (c *checker) openRows() (kv.Store, error) {
+	if c.opt.Live != nil {
+		c.db = c.opt.Live.Rows
+		return nil, nil
+	}
 	dir := filepath.Join(c.dir, "kv")
 	if _, err := os.Stat(dir); err != nil {
 		c.report("kv", Finding{Severity: Error, What: fmt.Sprintf("the index %s cannot be read: %v", dir, err), Do: doBackup})
-		return nil
+		return nil, nil
 	}
 	db, err := badgerkv.Open(dir, badgerkv.Options{Logger: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, kv.ErrCorrupt) {
@@ -203,13 +230,13 @@ func (c *checker) openRows() error {
 			Severity: Error, What: fmt.Sprintf("the index cannot be opened: %v", err),
 			Affected: []string{"everything: entries, names, and where each chunk is"}, Do: doBackup,
 		})
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.db = db
-	return nil
+	return db, nil
 }
 
 // maxFindings is how many findings of one kind are reported in full.

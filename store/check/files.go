@@ -137,10 +137,18 @@ const doMark = "do not put into this store: it opens for reading only, because a
 
 // checkHighWater reads the mark that is kept outside of Badger.
 func (c *checker) checkHighWater() {
-	b, err := os.ReadFile(filepath.Join(c.dir, "highwater"))
-	if err != nil {
-		c.errorf("highwater", doMark, "the high-water mark cannot be read: %v", err)
-		return
+	var b []byte
+	if c.opt.Live != nil {
+		if b = c.opt.Live.HighWater; b == nil {
+			c.errorf("highwater", doMark, "the high-water mark cannot be read")
+			return
+		}
+	} else {
+		var err error
+		if b, err = os.ReadFile(filepath.Join(c.dir, "highwater")); err != nil {
+			c.errorf("highwater", doMark, "the high-water mark cannot be read: %v", err)
+			return
+		}
 	}
 	mark, err := ledger.OpenCheckpoint(b, c.verifier)
 	if err != nil {

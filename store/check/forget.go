@@ -8,21 +8,21 @@ import (
 
 // forgetDamaged removes the rows of what was proven unreadable. It never touches
 // the ledger, and nothing that could be read is lost by it.
-func (c *checker) forgetDamaged(ctx context.Context) error {
+func (c *checker) forgetDamaged(ctx context.Context, db kv.Store) error {
 	if !c.scanned || c.sum.Packs == 0 && c.rows.of['b'] > 0 {
 		c.warnf("forget", doBackup, "nothing was forgotten: the index or the packs cannot be read at all")
 		return nil
 	}
 	var b kv.Batch
 	flush := func() error {
-		if err := c.db.Commit(ctx, &b); err != nil {
+		if err := db.Commit(ctx, &b); err != nil {
 			return err
 		}
 		c.sum.Forgotten += uint64(b.Len())
 		b.Reset()
 		return nil
 	}
-	for r, err := range c.db.Scan(ctx, []byte{'b'}, nil) {
+	for r, err := range db.Scan(ctx, []byte{'b'}, nil) {
 		if err != nil {
 			return err
 		}

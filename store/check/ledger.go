@@ -22,6 +22,7 @@ type ledgerCheck struct {
 	tree     fold
 	inForce  int64 // index of the policy, -1 for none
 	datasets uint64
+	removals uint64
 	policies uint64
 	points   uint64 // checkpoints seen
 	tiles    uint64
@@ -223,6 +224,10 @@ func (l *ledgerCheck) entry(i int64, d hash, block []byte) error {
 		l.policy, l.inForce = e, i
 		return l.need(i, rowKey('o', be64(i)), "the row that says that it is a policy")
 	}
+	if e.Kind == ledger.KindRemoval {
+		l.removals++
+		return l.removal(i, e, bad)
+	}
 	l.datasets++
 	if err := l.parents(i, e, bad); err != nil {
 		return err
@@ -295,6 +300,31 @@ func (l *ledgerCheck) dataset(i int64, e *ledger.Entry, bad func(string, ...any)
 	return nil
 }
 
+// removal checks that it takes away a dataset, which alone have rows of puts, and that
+// the name leads to it.
+func (l *ledgerCheck) removal(i int64, e *ledger.Entry, bad func(string, ...any)) error {
+	b, err := l.get(l.ctx, rowKey('q', be64(e.Previous)))
+	if err != nil {
+		return err
+	}
+	p, ok := parsePut(b)
+	if !ok || e.Previous >= i {
+		bad("it takes %s away, whose newest version it says is entry %d, which is no dataset before it", e.Name, e.Previous)
+		return nil
+	}
+	for later, want := range []int64{e.Previous, i} {
+		version := p.version + uint64(later)
+		at, err := l.getIndex(l.ctx, nameKey(e.Name, version))
+		if err != nil {
+			return err
+		}
+		if at != want {
+			bad("it takes %s away after version %d, which is entry %d, but %s@%d leads to entry %d", e.Name, p.version, e.Previous, e.Name, version, at)
+		}
+	}
+	return nil
+}
+
 // compareCounts finds rows that belong to no entry: each entry was found to have
 // its own, so there is one too many when the counts differ.
 func (l *ledgerCheck) compareCounts() {
@@ -310,7 +340,7 @@ func (l *ledgerCheck) compareCounts() {
 		{'i', uint64(l.size), "entries"},
 		{'x', uint64(l.size), "places of entries"},
 		{'o', l.policies, "policies"},
-		{'n', l.datasets, "versions of names"},
+		{'n', l.datasets + l.removals, "versions of names"},
 		{'k', l.datasets, "roots"},
 		{'q', l.datasets, "puts"},
 		{'t', l.tiles, "tiles"},

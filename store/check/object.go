@@ -44,6 +44,9 @@ func (r link) memo() (k memoKey) {
 // maxMemo bounds each part of memory: some 60 MB.
 const maxMemo = 1 << 19
 
+// maxMemoTarget keeps the targets of links within that.
+const maxMemoTarget = 64
+
 func remember[K comparable, V any](m *map[K]V, k K, v V) {
 	if *m == nil || len(*m) >= maxMemo {
 		*m = map[K]V{}
@@ -52,12 +55,14 @@ func remember[K comparable, V any](m *map[K]V, k K, v V) {
 }
 
 // object finds out what a link leads to. Of a file it goes through all chunks.
+//
+// Links with long targets are read again rather than remembered.
 func (c *checker) object(ctx context.Context, r link) (object, error) {
 	if o, ok := c.memo.objects[r.memo()]; ok {
 		return o, nil
 	}
 	o, err := c.workOut(ctx, r)
-	if err == nil {
+	if err == nil && len(o.target) <= maxMemoTarget {
 		remember(&c.memo.objects, r.memo(), o)
 	}
 	return o, err

@@ -50,8 +50,12 @@ func (c *checker) readPacks(ctx context.Context, dir string, numbers []uint32, l
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	for _, n := range numbers {
-		if fi, err := os.Stat(filepath.Join(dir, pack.Name(n))); err == nil {
-			w.total += uint64(fi.Size())
+		if fi, err := os.Stat(filepath.Join(dir, pack.Name(n))); err == nil && n <= last.pack {
+			size := fi.Size()
+			if n == last.pack {
+				size = min(size, int64(last.end))
+			}
+			w.total += uint64(size)
 		}
 	}
 	for range workers {
@@ -95,6 +99,9 @@ type packWalk struct {
 func (w *packWalk) pack(ctx context.Context, dir string, n uint32, last tail) error {
 	if n > last.pack {
 		w.addStretch(n, stretch{to: math.MaxInt64, why: "it is behind the durable end of the packs", quiet: true})
+		if w.opt.Live != nil {
+			return nil // it is being written
+		}
 		w.notef("tail", "", "pack %d is behind the durable end (%v): a put was broken off, the next one removes it", n, last)
 		return nil
 	}
@@ -111,7 +118,9 @@ func (w *packWalk) pack(ctx context.Context, dir string, n uint32, last tail) er
 		case p.end < end:
 			w.errorf("tail", "bring the pack back from a backup", "pack %d has %d bytes, the durable end is %v: bytes were lost", n, p.end, last)
 		case p.end > end:
-			w.notef("tail", "", "pack %d has %d bytes behind the durable end: a put was broken off, the next one cuts them off", n, p.end-end)
+			if w.opt.Live == nil {
+				w.notef("tail", "", "pack %d has %d bytes behind the durable end: a put was broken off, the next one cuts them off", n, p.end-end)
+			}
 			p.end = end
 			beyond.from, beyond.why = end, "it is behind the durable end of the packs"
 		}

@@ -3,9 +3,12 @@ package check
 import (
 	"bytes"
 	"context"
-	"slices"
+	"encoding/binary"
+	"fmt"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/koii-network/scale/dag/extsort"
 )
 
 // A tree is what was found below the root of a dataset.
@@ -33,6 +36,8 @@ type treeWalk struct {
 	limit uint64 // leaves
 	fold  fold
 	path  []byte
+	space *extsort.Space
+	key   []byte
 	buf   []byte
 	err   error
 }
@@ -42,7 +47,8 @@ func (c *checker) walk(ctx context.Context, root link, limit uint64) (tree, erro
 	if t, ok := c.memo.trees[root.memo()]; ok {
 		return t, nil
 	}
-	w := &treeWalk{checker: c, ctx: ctx, limit: limit}
+	w := &treeWalk{checker: c, ctx: ctx, limit: limit, space: extsort.New(c.opt.Sort)}
+	defer w.space.Close()
 	w.fold.full = func(level int, _ uint64, h []hash) { w.needRow(level, h) }
 	o, err := c.object(ctx, root)
 	if err != nil {
@@ -110,39 +116,15 @@ func (w *treeWalk) leaf(o object) {
 	w.tree.tooMany = w.tree.leaves > w.limit
 }
 
-// An entry is an entry of a directory.
-type entry struct {
-	link
-	name string
-	dir  bool
-}
-
-// compare orders entries as leaves come: a directory as if its name ended in "/".
-func (e entry) compare(f entry) int {
-	n := min(len(e.name), len(f.name))
-	if d := bytes.Compare([]byte(e.name[:n]), []byte(f.name[:n])); d != 0 {
-		return d
-	}
-	return e.at(n) - f.at(n)
-}
-
-func (e entry) at(i int) int {
-	switch {
-	case i < len(e.name):
-		return int(e.name[i])
-	case i == len(e.name) && e.dir:
-		return '/'
-	}
-	return -1
-}
-
 // dir goes through the directory at the path and returns what the link to it
 // should claim.
 func (w *treeWalk) dir(r link) (tsize uint64) {
 	if w.err = w.ctx.Err(); w.err != nil {
 		return 0
 	}
-	entries, tsize, l, err := w.entries(r)
+	entries := w.space.Sorter()
+	defer entries.Close()
+	n, tsize, l, err := w.entries(r, entries)
 	if w.err = err; err != nil {
 		return 0
 	}
@@ -151,19 +133,26 @@ func (w *treeWalk) dir(r link) (tsize uint64) {
 		return 0
 	}
 	at := len(w.path)
-	if at > 0 || len(entries) == 0 {
+	if at > 0 || n == 0 {
 		w.path = append(w.path, '/')
 	}
-	if len(entries) == 0 {
+	if n == 0 {
 		w.leaf(object{kind: kindDir})
 	}
-	slices.SortFunc(entries, entry.compare)
 	prefix := len(w.path)
-	for _, e := range entries {
+	for e, err := range entries.Sorted() {
+		if w.err == nil {
+			w.err = err
+		}
 		if w.err != nil || w.tree.tooMany {
 			break
 		}
-		w.path = append(w.path[:prefix], e.name...)
+		name, e, ok := parseEntry(e)
+		if !ok {
+			w.err = fmt.Errorf("directory %x: an entry in the %w is malformed", r.digest, extsort.ErrScratch)
+			break
+		}
+		w.path = append(w.path[:prefix], name...)
 		if len(w.path) > maxPath {
 			w.lose(nodeWrong)
 			break
@@ -174,8 +163,8 @@ func (w *treeWalk) dir(r link) (tsize uint64) {
 	return tsize
 }
 
-func (w *treeWalk) entry(e entry) {
-	o, err := w.object(w.ctx, e.link)
+func (w *treeWalk) entry(e link) {
+	o, err := w.object(w.ctx, e)
 	if err != nil {
 		w.err = err
 		return
@@ -186,7 +175,7 @@ func (w *treeWalk) entry(e entry) {
 		return
 	case kindDir:
 		lost := w.tree.lostCount
-		o.tsize = w.dir(e.link)
+		o.tsize = w.dir(e)
 		if w.tree.lostCount > lost || w.tree.tooMany {
 			return
 		}
@@ -198,61 +187,84 @@ func (w *treeWalk) entry(e entry) {
 	}
 }
 
-// entries reads a directory, sharded or not.
-func (w *treeWalk) entries(r link) (list []entry, tsize uint64, l loss, err error) {
+// entries reads a directory, sharded or not. It returns how many entries it has.
+func (w *treeWalk) entries(r link, list *extsort.Sorter) (count int, tsize uint64, l loss, err error) {
 	n, err := w.node(w.ctx, r.digest)
 	if err != nil || n.loss != whole {
-		return nil, 0, n.loss, err
+		return 0, 0, n.loss, err
 	}
 	if n.shard != nil {
-		list, tsize, l, err = w.shard(n, nil, 0, 0)
-	} else {
-		tsize = n.bytes
-		for i, k := range n.links {
-			list = append(list, entry{link: k, name: n.names[i]})
-			tsize += k.tsize
+		return w.shard(n, list, 0, 0)
+	}
+	tsize = n.bytes
+	for i, k := range n.links {
+		tsize += k.tsize
+		if err := w.add(list, n.names[i], k); err != nil {
+			return 0, 0, whole, err
 		}
 	}
-	for i := 0; i < len(list) && l == whole && err == nil; i++ {
-		e := &list[i]
-		if e.codec == cid.Raw {
-			continue
-		}
-		var o object
-		o, err = w.object(w.ctx, e.link)
-		e.dir = o.kind == kindDir
-	}
-	return list, tsize, l, err
+	return len(n.links), tsize, whole, nil
 }
 
 // shard adds the entries of a shard, whose names hash to prefix in their first
 // level bytes.
-func (w *treeWalk) shard(n node, list []entry, prefix uint64, level int) (_ []entry, tsize uint64, l loss, err error) {
+func (w *treeWalk) shard(n node, list *extsort.Sorter, prefix uint64, level int) (count int, tsize uint64, l loss, err error) {
 	tsize = n.bytes
 	for i, k := range n.links {
 		here := prefix<<8 | uint64(n.shard[i])
 		tsize += k.tsize
 		if name := n.names[i]; name != "" {
 			if nameHash(name)>>(56-8*level) != here {
-				return nil, 0, nodeWrong, nil
+				return 0, 0, nodeWrong, nil
 			}
-			list = append(list, entry{link: k, name: name})
+			if err := w.add(list, name, k); err != nil {
+				return 0, 0, whole, err
+			}
+			count++
 			continue
 		}
 		child, err := w.node(w.ctx, k.digest)
 		if err != nil || child.loss != whole {
-			return nil, 0, child.loss, err
+			return 0, 0, child.loss, err
 		}
 		if child.shard == nil || level == 7 {
-			return nil, 0, nodeWrong, nil
+			return 0, 0, nodeWrong, nil
 		}
-		var t uint64
-		if list, t, l, err = w.shard(child, list, here, level+1); err != nil || l != whole {
-			return nil, 0, l, err
+		below, t, l, err := w.shard(child, list, here, level+1)
+		if err != nil || l != whole {
+			return 0, 0, l, err
 		}
 		if t != k.tsize {
-			return nil, 0, nodeWrong, nil
+			return 0, 0, nodeWrong, nil
+		}
+		count += below
+	}
+	return count, tsize, whole, nil
+}
+
+// add adds an entry to those of a directory that are sorted as leaves come: one
+// that is a directory as if its name ended in "/".
+func (w *treeWalk) add(list *extsort.Sorter, name string, e link) error {
+	w.key = append(w.key[:0], name...)
+	if e.codec != cid.Raw {
+		o, err := w.object(w.ctx, e)
+		if err != nil {
+			return err
+		}
+		if o.kind == kindDir {
+			w.key = append(w.key, '/')
 		}
 	}
-	return list, tsize, whole, nil
+	w.buf = append(binary.AppendUvarint(w.buf[:0], e.codec), e.digest[:]...)
+	w.buf = binary.AppendUvarint(w.buf, e.tsize)
+	return list.Add(w.key, w.buf)
+}
+
+// parseEntry returns what add added.
+func parseEntry(e extsort.Record) (name []byte, k link, ok bool) {
+	r := reader{rest: e.Value}
+	k.codec = r.uvarint()
+	copy(k.digest[:], r.bytes(uint64(len(k.digest))))
+	k.tsize = r.uvarint()
+	return bytes.TrimSuffix(e.Key, []byte("/")), k, r.end()
 }

@@ -55,6 +55,31 @@ type Row struct {
 // lose the newest commits to damage without noticing, so a caller that must
 // know keeps a high-water mark of its own.
 type Store interface {
+	Reader
+
+	// Snapshot returns the rows as they are now, whatever is committed later. It holds
+	// back the space of rows that are replaced while it is open, and MUST be closed. It does not
+	// keep the store from being closed: then its methods return ErrClosed.
+	Snapshot() (Snapshot, error)
+
+	// Commit applies the batch atomically: after a crash all of it is there or
+	// nothing. When it returns nil the rows are on stable storage. It does not
+	// keep the batch. Batches over the limits give ErrTooLarge and a full disk
+	// that was noticed beforehand ErrNoSpace: then nothing was written. After any
+	// other error the outcome is unknown, and this and every later Commit MUST
+	// fail until the store is reopened, while reads MAY go on.
+	Commit(ctx context.Context, b *Batch) error
+
+	// Size returns the bytes that the store's files allocate on disk.
+	Size() (int64, error)
+
+	// Close waits for the calls in flight, scans included, and frees the store.
+	// What was committed is durable without it. Closing twice is harmless.
+	Close() error
+}
+
+// A Reader looks rows up.
+type Reader interface {
 	// Get appends the value of key to dst, or returns ErrNotFound and dst as it
 	// was. It MUST NOT keep key.
 	Get(ctx context.Context, key, dst []byte) ([]byte, error)
@@ -71,19 +96,13 @@ type Store interface {
 	// Last returns the row with the greatest key that begins with prefix, or
 	// ErrNotFound. The row belongs to the caller.
 	Last(ctx context.Context, prefix []byte) (Row, error)
+}
 
-	// Commit applies the batch atomically: after a crash all of it is there or
-	// nothing. When it returns nil the rows are on stable storage. It does not
-	// keep the batch. Batches over the limits give ErrTooLarge and a full disk
-	// that was noticed beforehand ErrNoSpace: then nothing was written. After any
-	// other error the outcome is unknown, and this and every later Commit MUST
-	// fail until the store is reopened, while reads MAY go on.
-	Commit(ctx context.Context, b *Batch) error
+// A Snapshot is a Reader of one moment. Its methods are safe for concurrent use.
+type Snapshot interface {
+	Reader
 
-	// Size returns the bytes that the store's files allocate on disk.
-	Size() (int64, error)
-
-	// Close waits for the calls in flight, scans included, and frees the store.
-	// What was committed is durable without it. Closing twice is harmless.
-	Close() error
+	// Close gives the snapshot up. Calls after it return ErrClosed. Closing twice is
+	// harmless.
+	Close()
 }

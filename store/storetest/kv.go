@@ -27,6 +27,7 @@ func TestKV(t *testing.T, open func(dir string) (kv.Store, error)) {
 		{"Limits", (*kvSuite).limits},
 		{"Scan", (*kvSuite).scan},
 		{"Snapshot", (*kvSuite).snapshot},
+		{"View", (*kvSuite).view},
 		{"Context", (*kvSuite).context},
 		{"Closed", (*kvSuite).closed},
 		{"CloseWaits", (*kvSuite).closeWaits},

@@ -1,0 +1,444 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/extsort"
+	"github.com/koii-network/scale/dag/fstree"
+	"github.com/koii-network/scale/dag/ledger"
+	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/store/ingest"
+)
+
+// clientPools are what all puts of a client share. They are made by the first.
+type clientPools struct {
+	get func() (*ingest.Pools, *ingest.Frames, error)
+}
+
+func (p *clientPools) init(o DialOptions) error {
+	// An unknown level is better told now.
+	if _, err := compress.ParseLevel(o.Level.String()); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrInvalid, err)
+	}
+	type pools struct {
+		slabs  *ingest.Pools
+		frames *ingest.Frames
+	}
+	made := sync.OnceValues(func() (pools, error) {
+		f, err := ingest.NewFrames(ingest.FrameOptions{Seal: compress.SealOptions{Level: o.Level}})
+		// More slabs than processors hide the way to the node.
+		return pools{ingest.NewPools(ingest.PoolOptions{Slabs: 4 * ingest.Workers()}), f}, err
+	})
+	p.get = func() (*ingest.Pools, *ingest.Frames, error) {
+		m, err := made()
+		return m.slabs, m.frames, err
+	}
+	return nil
+}
+
+// Put stores datasets, as store.Store.Put does: all in one commit. It cuts and hashes them
+// at this end, asks the node which chunks it lacks, sends these, compressed, and then the
+// list of what the datasets are made of. The node builds them anew and must come to the
+// same CID.
+//
+// A Path under a name that the node has is hashed before anything is sent: if that very
+// dataset is there, nothing else is.
+//
+// Broken connections are made again, and only what has not arrived is sent once more. If
+// that does not help, the node keeps what it has for the next put of the same data.
+func (c *Client) Put(ctx context.Context, in []store.Input, o store.PutOptions) ([]store.PutResult, error) {
+	sets := make([]*clientSet, len(in))
+	for i := range in {
+		s, err := newClientSet(&in[i], o)
+		if err != nil {
+			return nil, err
+		}
+		sets[i] = s
+	}
+	for _, s := range sets {
+		if s.signer == nil {
+			continue
+		}
+		if err := c.checkSigner(ctx, s.signer); err != nil {
+			return nil, err
+		}
+		break // it is one signer as a rule, and the node looks at each
+	}
+	p := &clientPut{c: c, ctx: ctx, opt: o, sets: sets}
+	defer p.free()
+	for try := 1; ; try++ {
+		res, err := p.run()
+		if err == nil {
+			return res, nil
+		}
+		// A node that lost chunks which it had, or said so, gets them again.
+		if !errors.Is(err, store.ErrMissing) || try == 3 || !p.repeatable() {
+			return nil, keptError(err, p.sent.Load())
+		}
+		c.log.Warn("putting again", "after", err)
+	}
+}
+
+// A clientSet is one input on its way.
+type clientSet struct {
+	in      *store.Input
+	signer  store.Signer
+	profile *dag.Profile
+	known   bool // the node has this dataset, and nothing but its CID is sent
+	result  ingest.Result
+	list    *manifest // what is committed, unless known
+	added   *uploadTally
+}
+
+func newClientSet(in *store.Input, o store.PutOptions) (*clientSet, error) {
+	if err := ledger.CheckName(in.Name); err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
+	}
+	given := 0
+	for _, is := range []bool{in.Reader != nil, in.Path != "", in.Source != nil, in.Known.Defined()} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return nil, fmt.Errorf("dataset %s needs one of a reader, a path, a source and a known dataset: %w", in.Name, store.ErrInvalid)
+	}
+	name := in.Profile
+	if name == "" {
+		name = dag.DefaultProfile
+	}
+	p, err := dag.LookupProfile(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
+	}
+	s := &clientSet{in: in, profile: p, signer: o.Curator}
+	if in.Curator != nil {
+		s.signer = in.Curator
+	}
+	return s, nil
+}
+
+// A clientPut is one Put.
+type clientPut struct {
+	c    *Client
+	ctx  context.Context // of the call
+	opt  store.PutOptions
+	sets []*clientSet
+	sent atomic.Uint64
+}
+
+func (p *clientPut) free() {
+	for _, s := range p.sets {
+		if s.list != nil {
+			s.list.free()
+			s.list = nil
+		}
+	}
+}
+
+// repeatable reports whether the inputs can be read again.
+func (p *clientPut) repeatable() bool {
+	for _, s := range p.sets {
+		if s.in.Reader != nil || s.in.Source != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *clientPut) run() ([]store.PutResult, error) {
+	p.free()
+	if err := p.upload(); err != nil {
+		return nil, err
+	}
+	var res []store.PutResult
+	var signer store.Signer
+	for _, s := range p.sets {
+		if s.signer != nil {
+			signer = s.signer
+		}
+	}
+	err := signing(signer, func() (err error) {
+		res, err = p.commit()
+		return err
+	})
+	return res, err
+}
+
+// upload reads the inputs and brings to the node what it lacks.
+func (p *clientPut) upload() error {
+	u := newUploader(p.ctx, p.c, &p.sent)
+	ctx := u.ctx // what is under way ends when it fails
+	var before ingest.Progress
+	for _, s := range p.sets {
+		if s.in.Known.Defined() {
+			s.known, s.added = true, &uploadTally{}
+			continue
+		}
+		var last ingest.Progress
+		progress := func(now ingest.Progress) {
+			if last = now; p.opt.Progress != nil {
+				p.opt.Progress(store.Progress{Bytes: before.Bytes + now.Bytes, Files: before.Files + now.Files, Sent: p.sent.Load()})
+			}
+		}
+		err := p.look(ctx, s, progress)
+		if err == nil && !s.known {
+			last = ingest.Progress{}
+			err = p.dataset(ctx, u, s, progress)
+		}
+		if err == nil && s.in.Root.Defined() && s.in.Root != s.result.Tree.Root {
+			err = fmt.Errorf("its root is %v, not %v: %w", s.result.Tree.Root, s.in.Root, store.ErrMismatch)
+		}
+		if err != nil {
+			u.fail(err)
+			u.wait()
+			return fmt.Errorf("put %s: %w", s.in.Name, err)
+		}
+		before.Bytes, before.Files = before.Bytes+last.Bytes, before.Files+last.Files
+	}
+	return u.wait()
+}
+
+func (p *clientPut) input(s *clientSet) *ingest.Input {
+	return &ingest.Input{
+		Reader: s.in.Reader, Path: s.in.Path, Source: s.in.Source, Profile: s.profile, Times: s.in.Times,
+		Exclude: s.in.Exclude, SkipUnreadable: s.in.SkipUnreadable, Sort: extsort.Options{Scratch: p.scratch()},
+	}
+}
+
+func (p *clientPut) scratch() extsort.Scratch {
+	dir := p.c.opt.TempDir
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	return fstree.Scratch(dir)
+}
+
+// look hashes an input that can be read twice, and finds out whether the node has it.
+func (p *clientPut) look(ctx context.Context, s *clientSet, progress func(ingest.Progress)) error {
+	s.added = &uploadTally{}
+	if s.in.Path == "" {
+		return nil
+	}
+	newest, err := p.c.Resolve(ctx, s.in.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if d := &newest.Dataset; d.Profile != s.profile.Name || d.Times != s.in.Times {
+		return nil
+	}
+	slabs, _, err := p.c.pools.get()
+	if err != nil {
+		return err
+	}
+	s.result, err = slabs.Run(ctx, p.input(s), &ingest.Output{Index: everything{}, Chunks: nothing{}, Nodes: discard{}, Progress: progress})
+	if err != nil {
+		return err
+	}
+	// An older version, or another name, is as good.
+	t := &s.result.Tree
+	if newest.Dataset.CID != t.Root {
+		newest, err = p.c.Resolve(ctx, t.Root.String())
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	d := &newest.Dataset
+	s.known = d.CID == t.Root && d.Commitment == t.Commitment && d.Profile == s.profile.Name && d.Times == s.in.Times
+	return nil
+}
+
+// everything is an index that knows all chunks, and nothing takes none.
+type (
+	everything struct{}
+	nothing    struct{}
+)
+
+func (everything) Known(_ context.Context, _ []ingest.Chunk, known []bool) error {
+	for i := range known {
+		known[i] = true
+	}
+	return nil
+}
+
+func (nothing) Add(context.Context, []ingest.NewChunk, bool) error { return nil }
+
+// dataset reads an input and sends the chunks that the node lacks.
+func (p *clientPut) dataset(ctx context.Context, u *uploader, s *clientSet, progress func(ingest.Progress)) error {
+	slabs, frames, err := p.c.pools.get()
+	if err != nil {
+		return err
+	}
+	s.list = &manifest{scratch: p.scratch()}
+	s.added = u.begin()
+	packer := ingest.NewPacker(frames, u.send)
+	s.result, err = slabs.Run(ctx, p.input(s), &ingest.Output{
+		Index: lookup{p.c}, Chunks: packer, Nodes: discard{}, Manifest: s.list, Progress: progress,
+	})
+	if ferr := packer.Flush(); err == nil {
+		err = ferr
+	}
+	return err
+}
+
+// commit has the node record the datasets. It may be repeated: what has been recorded
+// already is then found unchanged.
+func (p *clientPut) commit() ([]store.PutResult, error) {
+	pt := patience{c: p.c}
+	for {
+		res, callErr, err := p.commitOnce()
+		if callErr == nil {
+			return res, err
+		}
+		if err = pt.again(p.ctx, callErr); errors.Is(err, ErrUnreachable) {
+			err = fmt.Errorf("%w: %w", ErrOutcome, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *clientPut) commitOnce() (res []store.PutResult, callErr, err error) {
+	ctx, idle := watchIdle(p.ctx)
+	defer idle.stop()
+	s, err := p.c.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, scalev1.BlockService_Commit_FullMethodName, grpc.ForceCodecV2(wireCodec{}))
+	if err != nil {
+		return nil, idle.cause(err), nil
+	}
+	err = p.sendSets(s, idle)
+	if err != nil && err != io.EOF { // of EOF, RecvMsg has the reason
+		return nil, nil, err
+	}
+	if err == nil {
+		if err := s.CloseSend(); err != nil {
+			return nil, idle.cause(err), nil
+		}
+	}
+	idle.wait()
+	var r scalev1.CommitResponse
+	if err := s.RecvMsg(&r); err != nil {
+		return nil, idle.cause(err), nil
+	}
+	res, err = p.results(&r)
+	return res, nil, err
+}
+
+// sendSets sends the datasets. io.EOF says that the call has ended.
+func (p *clientPut) sendSets(s grpc.ClientStream, idle *idleWatch) error {
+	send := func(b []byte) error {
+		idle.wait()
+		err := s.SendMsg(&wireMessage{b})
+		idle.pause()
+		return err
+	}
+	for _, set := range p.sets {
+		b, err := proto.Marshal(&scalev1.CommitRequest{Part: &scalev1.CommitRequest_Header{Header: set.header()}})
+		if err != nil {
+			return err
+		}
+		if err := send(b); err != nil {
+			return err
+		}
+		if !set.known {
+			if err := set.list.messages(send); err != nil {
+				return err
+			}
+		}
+		if set.signer == nil {
+			continue
+		}
+		block, err := p.signed(set)
+		if err != nil {
+			return err
+		}
+		if err := send(protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), block)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *clientSet) header() *scalev1.CommitHeader {
+	h := &scalev1.CommitHeader{
+		Name: s.in.Name, Profile: s.profile.Name, Times: s.in.Times, Known: s.known,
+		NewBytes: s.added.new.Load(), StoredBytes: s.added.stored.Load(),
+	}
+	for _, i := range s.in.Parents {
+		h.Parents = append(h.Parents, fmt.Sprintf(":%d", i))
+	}
+	if s.in.Known.Defined() {
+		h.Cid = s.in.Known.String()
+	} else {
+		h.Cid = s.result.Tree.Root.String()
+	}
+	return h
+}
+
+// signed returns the entry of a dataset, signed at this end.
+func (p *clientPut) signed(s *clientSet) ([]byte, error) {
+	t := s.result.Tree
+	if s.in.Known.Defined() {
+		o, err := p.c.Resolve(p.ctx, s.in.Known.String())
+		if err != nil {
+			return nil, err
+		}
+		d := &o.Dataset
+		t = dag.Tree{Root: d.CID, Size: d.Size, Files: d.Files, Leaves: d.Leaves, Chunks: d.Chunks, Commitment: d.Commitment}
+	}
+	return p.c.signDataset(p.ctx, s.signer, s.in, s.profile.Name, &t)
+}
+
+// results checks what the node says that it has recorded.
+func (p *clientPut) results(r *scalev1.CommitResponse) ([]store.PutResult, error) {
+	var q parser
+	at := q.checkpoint(r.GetCheckpoint())
+	if q.err == nil {
+		q.err = p.c.checkSigned(at)
+	}
+	if len(r.GetResults()) != len(p.sets) {
+		q.failf("%d results of %d datasets", len(r.GetResults()), len(p.sets))
+		return nil, q.err
+	}
+	res := make([]store.PutResult, len(p.sets))
+	for i, m := range r.GetResults() {
+		s, d := p.sets[i], q.dataset(m.GetDataset())
+		want := s.in.Known
+		if !want.Defined() {
+			want = s.result.Tree.Root
+			if d.Commitment != s.result.Tree.Commitment {
+				q.failf("dataset %s has another commitment", s.in.Name)
+			}
+		}
+		if d.Name != s.in.Name || d.CID != want || d.Profile != s.profile.Name || d.Entry >= at.Size {
+			q.failf("put %s with root %v, got %s with root %v, entry :%d of %d", s.in.Name, want, d.Name, d.CID, d.Entry, at.Size)
+		}
+		res[i] = store.PutResult{Dataset: d, Unchanged: m.GetUnchanged(), TreeSize: at.Size}
+		if res[i].Unchanged && !s.in.Known.Defined() {
+			res[i].NewBytes, res[i].Stored = s.added.new.Load(), s.added.stored.Load()
+		}
+		for _, sk := range s.result.Skipped {
+			res[i].Skipped = append(res[i].Skipped, store.Skipped{Path: sk.Path, Why: sk.Why, Special: errors.Is(sk.Why, fstree.ErrSpecial)})
+		}
+	}
+	return res, q.err
+}

@@ -1,0 +1,166 @@
+package grpcapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/koii-network/scale/store"
+)
+
+// putFile writes a file and returns an input of it.
+func putFile(t *testing.T, name string, b []byte) store.Input {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(p, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return store.Input{Name: name, Path: p}
+}
+
+// A progressLog checks the progress that a put tells.
+type progressLog struct {
+	t    *testing.T
+	last store.Progress
+	hook func(store.Progress)
+}
+
+func (l *progressLog) told(p store.Progress) {
+	if p.Bytes < l.last.Bytes || p.Sent < l.last.Sent {
+		l.t.Errorf("progress goes back from %+v to %+v", l.last, p)
+	}
+	if l.last = p; l.hook != nil {
+		l.hook(p)
+	}
+}
+
+// holds fails unless the node gives back what was put.
+func (n *clientNode) holds(c *Client, name string, want []byte) {
+	n.t.Helper()
+	var got bytes.Buffer
+	if _, err := c.Get(n.t.Context(), must(c.Resolve(n.t.Context(), name)), nil, &got); err != nil || !bytes.Equal(got.Bytes(), want) {
+		n.t.Errorf("%s comes back otherwise: %d bytes, %v", name, got.Len(), err)
+	}
+}
+
+// TestClientPutBrokenConnection cuts connections during a put, which goes on by itself and
+// sends again only what had not arrived.
+func TestClientPutBrokenConnection(t *testing.T) {
+	n := startClientNode(t)
+	proxy := startCutProxy(t, n.addr)
+	data := noiseBytes(7, 96<<20)
+	const cuts = 2
+	each := int64(len(data)) * 2 / 5
+	proxy.cutAfter(false, each, each)
+	c := n.dial(proxy.addr)
+	log := &progressLog{t: t}
+	must(c.Put(t.Context(), []store.Input{putFile(t, "cut", data)}, store.PutOptions{Progress: log.told}))
+	sent, _, made := proxy.counts()
+	if made != cuts+1 {
+		t.Errorf("%d connections, want %d", made, cuts+1)
+	}
+	t.Logf("%d bytes sent for %d", sent, len(data))
+	if most := int64(len(data))*101/100 + cuts*inFlight; sent > most {
+		t.Errorf("%d bytes sent for %d, want at most %d", sent, len(data), most)
+	}
+	if log.last.Bytes != uint64(len(data)) || log.last.Sent == 0 {
+		t.Errorf("progress ends at %+v", log.last)
+	}
+	n.holds(c, "cut", data)
+	n.sound()
+}
+
+// inFlight is how much may be sent twice after a connection has broken: a frame of each
+// call, and what the node had not written yet.
+const inFlight = 2 * uploadCalls * 4 << 20
+
+// TestClientPutRepeated ends a put in the middle. The next one of the same data sends only
+// the rest, and one more next to nothing.
+func TestClientPutRepeated(t *testing.T) {
+	n := startClientNode(t)
+	proxy := startCutProxy(t, n.addr)
+	data := noiseBytes(8, 96<<20)
+	in := putFile(t, "again", data)
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &progressLog{t: t, hook: func(p store.Progress) {
+		if p.Sent > uint64(len(data))*3/4 {
+			cancel()
+		}
+	}}
+	_, err := n.dial(proxy.addr).Put(ctx, []store.Input{in}, store.PutOptions{Progress: log.told})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSent) {
+		t.Errorf("a put that was ended: %v", err)
+	}
+	first, _, _ := proxy.counts()
+	proxy.cutAfter(false)
+	c := n.dial(proxy.addr)
+	must(c.Put(t.Context(), []store.Input{in}, store.PutOptions{}))
+	second, _, _ := proxy.counts()
+	t.Logf("%d and %d bytes sent for %d", first, second, len(data))
+	if first+second > int64(len(data))*101/100+inFlight {
+		t.Errorf("%d and %d bytes sent for %d", first, second, len(data))
+	}
+	proxy.cutAfter(false)
+	c = n.dial(proxy.addr)
+	if res := must(c.Put(t.Context(), []store.Input{in}, store.PutOptions{})); !res[0].Unchanged {
+		t.Error("the same data has made a new version")
+	}
+	if third, _, _ := proxy.counts(); third > 16<<10 {
+		t.Errorf("%d bytes sent for data that the node has", third)
+	}
+	n.holds(c, "again", data)
+	n.sound()
+}
+
+// TestClientReadsBrokenConnection cuts connections while a file, a tree, a CAR, a list and a
+// proof come, which then come whole all the same.
+func TestClientReadsBrokenConnection(t *testing.T) {
+	n := startClientNode(t)
+	ctx := t.Context()
+	must(n.store.Put(ctx, []store.Input{{Name: "tree", Path: testTree(t, size(16<<20))}}, store.PutOptions{}))
+	proxy := startCutProxy(t, n.addr)
+	tree, file := must(n.store.Resolve(ctx, "tree")), must(n.store.Resolve(ctx, "tree/big"))
+	cut := func(after ...int64) *Client {
+		proxy.cutAfter(true, after...)
+		return n.dial(proxy.addr)
+	}
+	third := int64(file.Info.Size) / 3
+
+	var want, got bytes.Buffer
+	must(n.store.Get(ctx, file, nil, &want))
+	must(cut(third, third).Get(ctx, file, nil, &got))
+	if !bytes.Equal(want.Bytes(), got.Bytes()) {
+		t.Error("a file comes otherwise")
+	}
+	if _, _, made := proxy.counts(); made != 3 {
+		t.Errorf("%d connections, want 3", made)
+	}
+	var a, b visits
+	if err := n.store.GetTree(ctx, tree, &a); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{20 << 10, 60 << 10, third, 2 * third} {
+		b = visits{}
+		if err := cut(at, third/2).GetTree(ctx, tree, &b); err != nil {
+			t.Errorf("tree cut at %d: %v", at, err)
+		}
+		if d := differ(a.log, b.log); d != "" {
+			t.Errorf("tree cut at %d:\n%s", at, d)
+		}
+	}
+	want.Reset()
+	got.Reset()
+	errA, errB := n.store.ExportCAR(ctx, tree, &want), cut(third, 2*third).ExportCAR(ctx, tree, &got)
+	if errA != nil || errB != nil || !bytes.Equal(want.Bytes(), got.Bytes()) {
+		t.Errorf("a CAR comes otherwise: %v, %v", errA, errB)
+	}
+	compareList(t, "list", n.store.List(ctx, tree), cut(20<<10).List(ctx, tree))
+	o := store.ProveOptions{Manifest: true}
+	if !bytes.Equal(must(must(n.store.Prove(ctx, tree, o)).Format()), must(must(cut(20<<10).Prove(ctx, tree, o)).Format())) {
+		t.Error("a proof comes otherwise")
+	}
+	n.sound()
+}

@@ -1,0 +1,330 @@
+package grpcapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
+	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store/ingest"
+	"github.com/koii-network/scale/store/pack"
+)
+
+const (
+	// uploadPiece is the most of a frame that goes into one message.
+	uploadPiece = 1 << 20
+	// uploadCalls is how many calls there are at a time. Nodes take little of each before
+	// they have worked on it, so one alone would be slow over a distance; and each takes as
+	// many plain or sealed bytes as these, and is then answered when they are durable. Until
+	// then what was sent is kept.
+	uploadCalls  = 4
+	uploadPlain  = 32 << 20
+	uploadSealed = 12 << 20
+	// uploadIdle is how long a call waits for more: nodes end those that wait for long.
+	uploadIdle = 5 * time.Second
+)
+
+// An uploader sends frames in several calls at a time. When a connection breaks it asks
+// which of their chunks have not arrived, and sends those frames again.
+type uploader struct {
+	c    *Client
+	ctx  context.Context // of the put, within which the uploader lives
+	fail context.CancelCauseFunc
+	sent *atomic.Uint64 // sealed bytes
+
+	into    *uploadTally // of the dataset under way
+	frames  chan pendingFrame
+	workers int
+	wg      sync.WaitGroup
+}
+
+// An uploadTally is what the uploads of one dataset added.
+type uploadTally struct{ new, stored atomic.Uint64 }
+
+// An pendingFrame is a frame that belongs to a dataset.
+type pendingFrame struct {
+	pack.Frame
+	into *uploadTally
+}
+
+func newUploader(ctx context.Context, c *Client, sent *atomic.Uint64) *uploader {
+	u := &uploader{c: c, sent: sent, frames: make(chan pendingFrame)}
+	u.ctx, u.fail = context.WithCancelCause(ctx)
+	return u
+}
+
+// begin says that what comes from now on belongs to another dataset.
+func (u *uploader) begin() *uploadTally {
+	u.into = &uploadTally{}
+	return u.into
+}
+
+// send takes a frame, which it does not keep. Calls come one at a time.
+func (u *uploader) send(f pack.Frame) error {
+	if u.ctx.Err() != nil {
+		return context.Cause(u.ctx)
+	}
+	f.Chunks, f.Sealed = slices.Clone(f.Chunks), bytes.Clone(f.Sealed)
+	uf := pendingFrame{f, u.into}
+	select {
+	case u.frames <- uf:
+		return nil
+	default:
+	}
+	if u.workers < uploadCalls {
+		u.workers++
+		u.wg.Go(func() { u.work(uf) })
+		return nil
+	}
+	select {
+	case u.frames <- uf:
+		return nil
+	case <-u.ctx.Done():
+		return context.Cause(u.ctx)
+	}
+}
+
+// wait returns when everything that was given to send is durable, or why it is not. It
+// must be called at the end, once.
+func (u *uploader) wait() error {
+	close(u.frames)
+	u.wg.Wait()
+	if u.ctx.Err() != nil {
+		return context.Cause(u.ctx)
+	}
+	u.fail(nil)
+	return nil
+}
+
+// work makes one call after the other while there are frames.
+func (u *uploader) work(f pendingFrame) {
+	for more := true; more; {
+		a := &uploadCall{u: u, into: f.into}
+		a.begin()
+		f, more = a.fill(f)
+		if err := a.settle(); err != nil {
+			u.fail(err)
+			return // others see it by the context
+		}
+		if more && f.into == nil {
+			f, more = <-u.frames
+		}
+	}
+}
+
+// An uploadCall is one call of Upload, with the frames that were given to it.
+type uploadCall struct {
+	u      *uploader
+	into   *uploadTally
+	ctx    context.Context
+	idle   *idleWatch
+	stream grpc.ClientStreamingClient[scalev1.UploadRequest, scalev1.UploadResponse]
+	err    error // why there is no stream
+	broken bool  // sending failed; the answer says why
+	frames []pack.Frame
+}
+
+// fill sends frames until the call has enough, or none comes for a while. It returns a
+// frame that belongs to the next call, if it has got one, and whether more may come.
+func (a *uploadCall) fill(f pendingFrame) (next pendingFrame, more bool) {
+	plain, sealed := 0, 0
+	timer := time.NewTimer(uploadIdle)
+	defer timer.Stop()
+	for {
+		a.frames = append(a.frames, f.Frame)
+		plain, sealed = plain+int(f.PlainSize), sealed+len(f.Sealed)
+		a.transmit(f.Frame)
+		if plain >= uploadPlain || sealed >= uploadSealed {
+			return pendingFrame{}, true
+		}
+		timer.Reset(uploadIdle)
+		var ok bool
+		select {
+		case f, ok = <-a.u.frames:
+		case <-timer.C:
+			return pendingFrame{}, true
+		case <-a.u.ctx.Done():
+			return pendingFrame{}, false
+		}
+		if !ok || f.into != a.into {
+			return f, ok
+		}
+	}
+}
+
+func (a *uploadCall) begin() {
+	a.ctx, a.idle = watchIdle(a.u.ctx)
+	a.idle.pause()
+	a.stream, a.err = a.u.c.blocks.Upload(a.ctx)
+	a.broken = a.err != nil
+}
+
+// transmit sends a frame unless the call is broken.
+func (a *uploadCall) transmit(f pack.Frame) {
+	m := &scalev1.Frame{
+		Codec: scalev1.Codec_CODEC_RAW, PlainSize: f.PlainSize, SealedSize: uint32(len(f.Sealed)), Chunks: make([]*scalev1.Chunk, len(f.Chunks)),
+	}
+	if f.Codec == compress.Zstd {
+		m.Codec = scalev1.Codec_CODEC_ZSTD
+	}
+	for i := range f.Chunks {
+		m.Chunks[i] = &scalev1.Chunk{Digest: f.Chunks[i].Digest[:], Size: f.Chunks[i].Size}
+	}
+	piece := f.Sealed[:min(len(f.Sealed), uploadPiece)]
+	m.Data = piece
+	msg := &scalev1.UploadRequest{Part: &scalev1.UploadRequest_Frame{Frame: m}}
+	for rest := f.Sealed; !a.broken; {
+		a.idle.wait()
+		err := a.stream.Send(msg)
+		a.idle.pause()
+		if err != nil {
+			a.broken = true // RecvMsg has the reason
+			return
+		}
+		a.u.sent.Add(uint64(len(piece)))
+		if rest = rest[len(piece):]; len(rest) == 0 {
+			return
+		}
+		piece = rest[:min(len(rest), uploadPiece)]
+		msg = &scalev1.UploadRequest{Part: &scalev1.UploadRequest_Data{Data: piece}}
+	}
+}
+
+// answer ends the call and returns what became of it.
+func (a *uploadCall) answer() error {
+	defer a.idle.stop()
+	if a.stream == nil {
+		return a.err
+	}
+	a.idle.wait()
+	r, err := a.stream.CloseAndRecv()
+	if err == io.EOF {
+		err = nodeErrorf("an upload without an answer")
+	}
+	if err != nil {
+		return a.idle.cause(err)
+	}
+	if a.broken {
+		return nodeErrorf("the answer to an upload came before its end")
+	}
+	a.into.new.Add(r.GetNewBytes())
+	a.into.stored.Add(r.GetStoredBytes())
+	return nil
+}
+
+// settle waits for the answer, and if the call has failed in a way that passes, sends
+// again what has not arrived.
+func (a *uploadCall) settle() error {
+	p := patience{c: a.u.c}
+	for err := a.answer(); err != nil; err = a.answer() {
+		if err := p.again(a.u.ctx, err); err != nil {
+			return err
+		}
+		before := len(a.frames)
+		if err := a.forget(); err != nil {
+			return err
+		}
+		if len(a.frames) == 0 {
+			return nil
+		}
+		if len(a.frames) < before {
+			p.progress()
+		}
+		a.begin()
+		for _, f := range a.frames {
+			a.transmit(f)
+		}
+	}
+	return nil
+}
+
+// forget drops the frames whose chunks the node has.
+func (a *uploadCall) forget() error {
+	var kept []pack.Frame
+	for _, f := range a.frames {
+		chunks := make([]ingest.Chunk, len(f.Chunks))
+		for i, c := range f.Chunks {
+			chunks[i] = ingest.Chunk{Digest: c.Digest, Size: c.Size}
+		}
+		known := make([]bool, len(chunks))
+		if err := (lookup{a.u.c}).Known(a.u.ctx, chunks, known); err != nil {
+			return err
+		}
+		missing := uint64(0)
+		for i, k := range known {
+			if !k {
+				missing += uint64(chunks[i].Size)
+			}
+		}
+		if missing > 0 {
+			kept = append(kept, f)
+		}
+		// What came in before the connection broke was not in any answer.
+		arrived := uint64(f.PlainSize) - missing
+		a.into.new.Add(arrived)
+		a.into.stored.Add(arrived * uint64(len(f.Sealed)) / uint64(f.PlainSize))
+	}
+	a.frames = kept
+	return nil
+}
+
+// lookup asks a node which chunks it holds.
+type lookup struct{ c *Client }
+
+var _ ingest.Index = lookup{}
+
+// Known implements ingest.Index.
+func (l lookup) Known(ctx context.Context, chunks []ingest.Chunk, known []bool) error {
+	const most = 16_384 // digests in one request
+	for len(chunks) > 0 {
+		n := min(len(chunks), most)
+		req := &scalev1.FindMissingRequest{Digests: make([][]byte, n)}
+		for i := range n {
+			req.Digests[i] = chunks[i].Digest[:]
+		}
+		r, err := ask(ctx, l.c, l.c.blocks.FindMissing, req)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			known[i] = true
+		}
+		last := -1
+		for _, i := range r.GetMissing() {
+			if int64(i) >= int64(n) || int(i) <= last {
+				clear(known[:n])
+				return nodeErrorf("missing chunk %d of %d", i, n)
+			}
+			last = int(i)
+			known[i] = false
+		}
+		chunks, known = chunks[n:], known[n:]
+	}
+	return nil
+}
+
+// discard takes the nodes of a DAG that the node builds by itself.
+type discard struct{}
+
+func (discard) Node(dag.Digest, []byte) error { return nil }
+func (discard) Row(dag.Hash, []byte) error    { return nil }
+
+// errSent is added to what a put fails with, once something was sent.
+var errSent = errors.New("the node keeps what was sent: a repeated put sends only what is missing")
+
+func keptError(err error, sent uint64) error {
+	if sent == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, errSent)
+}

@@ -1,0 +1,321 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+)
+
+// HTTPOptions configures NewHTTP.
+type HTTPOptions struct {
+	// Server answers the calls. It must have been made with Credentials and with Auth.
+	Server *Server
+	// Auth says who calls.
+	Auth *Authenticator
+	// Anonymous is what callers of this port may do who show nothing; zero refuses them.
+	Anonymous scalev1.Scope
+	// TLS, if set, is what connections must speak.
+	TLS *TLS
+	// Hosts are names and addresses that requests may call this node by, besides loopback
+	// ones. A port in one of them is not looked at.
+	Hosts []string
+	// Origins are those of web pages that may call this node, "https://app.example",
+	// besides that of the node itself.
+	Origins []string
+	// Metrics answers /metrics; nil: not offered.
+	Metrics http.Handler
+	// Connections bounds those that are open, and Requests those that are answered, at a
+	// time; 0 means 512 and 64.
+	Connections, Requests int
+	// Idle is how long the client may take for a message of a body, or to take what has
+	// been written; 0 means 30 s.
+	Idle time.Duration
+	// Logger is told of faults of connections; nil discards.
+	Logger *slog.Logger
+}
+
+// HTTP is a node's HTTP port: the calls of its services as JSON, the document that
+// describes them, metrics and health.
+//
+// What it answers:
+//
+//	/v1/...        the services, see /openapi.json
+//	/openapi.json  scope read
+//	/metrics       scope read
+//	/healthz       200 while the process runs; no scope
+//	/readyz        200 if the store appends, otherwise 503 and why; no scope
+//
+// Before anything else a request must be for a name of this node (Host), must not come from
+// the page of another site (Origin), and must not be one that such a page can send without
+// being asked first (Content-Type).
+type HTTP struct {
+	o       HTTPOptions
+	checks  checks
+	gateway http.Handler
+	server  *http.Server
+	conn    *grpc.ClientConn
+	pipe    *bufconn.Listener
+	served  chan error // of the server on pipe
+	slots   chan struct{}
+	large   chan struct{}
+	closing atomic.Bool
+}
+
+const (
+	httpConnections = 512
+	httpRequests    = 64
+	httpIdle        = 30 * time.Second
+	httpDrain       = time.Second
+	// headers of a request; net/http adds 4 KiB.
+	httpHeaderBytes = 16 << 10
+	// maxAuthorization bounds the header of that name; a token has less than 100 bytes.
+	maxAuthorization = 1 << 10
+	// largeMessages is how many requests at a time may send a message above smallMessage:
+	// decoding JSON takes several times its length.
+	largeMessages = 4
+	smallMessage  = 256 << 10
+	// maxJSON bounds a message of a body: 4 MiB of bytes in base64 and what is around them.
+	maxJSON = 6 << 20
+	// pipeBytes is what can be under way between the port and the server.
+	pipeBytes = 256 << 10
+)
+
+// NewHTTP makes the port. Its caller shuts it down after Serve, or at once.
+func NewHTTP(o HTTPOptions) (*HTTP, error) {
+	if o.Connections == 0 {
+		o.Connections = httpConnections
+	}
+	if o.Requests == 0 {
+		o.Requests = httpRequests
+	}
+	if o.Idle == 0 {
+		o.Idle = httpIdle
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &HTTP{
+		o: o, slots: make(chan struct{}, o.Requests), large: make(chan struct{}, largeMessages),
+		pipe: bufconn.Listen(pipeBytes), served: make(chan error, 1),
+	}
+	var err error
+	if h.checks, err = newChecks(o.Hosts, o.Origins); err != nil {
+		return nil, err
+	}
+	go func() { h.served <- o.Server.Serve(gatewayListener{h.pipe}) }()
+	h.conn, err = grpc.NewClient("passthrough:gateway",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return h.pipe.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxGatewayMessage), grpc.MaxCallSendMsgSize(maxGatewayMessage)),
+		// A browser that does not read holds so much of an answer here, and no more.
+		grpc.WithStaticStreamWindowSize(pipeBytes), grpc.WithStaticConnWindowSize(4*pipeBytes),
+		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig())
+	if err == nil {
+		h.gateway, err = newGateway(h.conn)
+	}
+	if err != nil {
+		h.pipe.Close()
+		return nil, fmt.Errorf("HTTP port: %w", err)
+	}
+	h.server = &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    httpHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true,
+	}
+	// HTTP/1.1 is all that JSON needs, and has no streams to bound.
+	h.server.Protocols = new(http.Protocols)
+	h.server.Protocols.SetHTTP1(true)
+	if o.TLS != nil {
+		h.server.TLSConfig = o.TLS.Config("http/1.1")
+	}
+	return h, nil
+}
+
+// Serve answers requests on l until Shutdown, and then returns nil. It closes l.
+func (h *HTTP) Serve(l net.Listener) error {
+	l = limitListener(l, h.o.Connections, h.o.Logger)
+	var err error
+	if h.o.TLS != nil {
+		err = h.server.ServeTLS(l, "", "")
+	} else {
+		err = h.server.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close says "not ready" from here on, so that whoever asks /readyz sends no more work.
+func (h *HTTP) Close() { h.closing.Store(true) }
+
+// Shutdown accepts nothing more, waits for what is being answered until ctx ends, and cuts
+// off the rest then. To end calls that go on for ever, shut the Server down first.
+func (h *HTTP) Shutdown(ctx context.Context) error {
+	h.Close()
+	err := h.server.Shutdown(ctx)
+	if err != nil {
+		err = h.server.Close()
+	}
+	return errors.Join(err, h.conn.Close(), h.pipe.Close())
+}
+
+// gatewayListener marks connections as those of the HTTP port.
+type gatewayListener struct{ net.Listener }
+
+func (l gatewayListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &gatewayConn{c}, nil
+}
+
+// A gatewayConn is a connection inside this process, from the HTTP port to the server.
+type gatewayConn struct{ net.Conn }
+
+// ServeHTTP answers one request.
+func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	hd := w.Header()
+	hd.Set("X-Content-Type-Options", "nosniff")
+	hd.Set("Cache-Control", "no-store")
+	hd.Set("Cross-Origin-Resource-Policy", "same-origin")
+	// The time to write that a connection's last request left is over by now.
+	w = newPacedWriter(w, h.o.Idle)
+	defer h.logPanic(r)
+	if r.ContentLength != 0 {
+		// What the handler leaves of a body is taken in before the answer goes out, so that
+		// clients that send all before they read see it; but not for long.
+		ctl := http.NewResponseController(w)
+		defer func() { _ = ctl.SetReadDeadline(time.Now().Add(httpDrain)) }()
+	}
+	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+	if done, err := h.checks.check(w, r, health); err != nil {
+		writeError(w, err)
+		return
+	} else if done { // a preflight request
+		return
+	}
+	switch r.URL.Path {
+	case "/healthz":
+		writeText(w, http.StatusOK, "ok\n")
+		return
+	case "/readyz":
+		h.ready(w)
+		return
+	}
+	c := caller{route: routeGateway, addr: r.RemoteAddr, anonymous: h.o.Anonymous}
+	if r.TLS != nil {
+		if cert := verifiedCert(*r.TLS); cert != nil {
+			c.cert = certName(cert)
+		}
+	}
+	switch {
+	case r.URL.Path == "/openapi.json":
+		if h.mayRead(w, r, c) {
+			writeOpenAPI(w)
+		}
+	case r.URL.Path == "/metrics" && h.o.Metrics != nil:
+		if h.mayRead(w, r, c) {
+			h.o.Metrics.ServeHTTP(w, r)
+		}
+	default:
+		h.call(w, r, c)
+	}
+}
+
+// call passes a request on to the server.
+func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		writeError(w, busy("the HTTP port answers %d requests at a time", h.o.Requests))
+		return
+	}
+	b := newPacedBody(w, r, h.o.Idle, h.large)
+	defer b.release()
+	authorization := r.Header.Values("Authorization")
+	if n := len(strings.Join(authorization, "")); n > maxAuthorization {
+		writeError(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
+		return
+	}
+	sw := &streamWriter{ResponseWriter: w}
+	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization})
+	r = r.WithContext(context.WithValue(ctx, streamWriterKey{}, sw))
+	// The gateway passes some headers on by itself, and then there is no room for the rest.
+	for _, name := range []string{"Authorization", "X-Forwarded-For", "X-Forwarded-Host"} {
+		r.Header.Del(name)
+	}
+	r.Body = b
+	h.gateway.ServeHTTP(sw, r)
+}
+
+// logPanic has a fault of ours in the log, and cuts the connection: what was written may be
+// half an answer.
+func (h *HTTP) logPanic(r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler {
+		h.o.Logger.Error("HTTP request failed", "path", r.URL.Path, "err", newPanicError(p))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// mayRead answers callers who lack the scope read, and reports whether the caller has it.
+func (h *HTTP) mayRead(w http.ResponseWriter, r *http.Request, c caller) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
+		return false
+	}
+	id, err := h.o.Auth.identify(c, r.Header.Values("Authorization"))
+	if err == nil && id.Scope < scalev1.Scope_SCOPE_READ {
+		err = fmt.Errorf("%w: it needs the scope read", ErrScope)
+	}
+	if err != nil {
+		writeError(w, err)
+		return false
+	}
+	return true
+}
+
+func (h *HTTP) ready(w http.ResponseWriter) {
+	why := h.o.Server.readOnly()
+	if h.closing.Load() {
+		why = ErrClosing
+	}
+	if why == nil {
+		writeText(w, http.StatusOK, "ready\n")
+		return
+	}
+	// Anyone may ask: the class is told, and what it says of the node's files is in the log.
+	if c, ok := classOf(why); ok {
+		why = c.err
+	}
+	writeText(w, http.StatusServiceUnavailable, why.Error()+"\n")
+}
+
+func writeText(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	w.Write([]byte(text)) // a caller who is gone needs no answer
+}

@@ -1,0 +1,120 @@
+package grpcapi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// A pacedBody is the body of a request as a series of messages. Each message must arrive
+// within a time and a size, and only some requests at a time may send large ones. It is
+// for one goroutine, that of the handler.
+type pacedBody struct {
+	body  io.ReadCloser
+	ctl   *http.ResponseController
+	done  <-chan struct{}
+	idle  time.Duration
+	large chan struct{} // a token for each request that may send large messages
+	held  bool
+
+	size  int       // bytes of this message so far
+	since time.Time // when its first byte was asked for
+	fault error     // why reading ended before the end
+}
+
+func newPacedBody(w http.ResponseWriter, r *http.Request, idle time.Duration, large chan struct{}) *pacedBody {
+	return &pacedBody{body: r.Body, ctl: http.NewResponseController(w), done: r.Context().Done(), idle: idle, large: large}
+}
+
+// next begins another message.
+func (b *pacedBody) next() { b.size, b.since = 0, time.Time{} }
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	if b.fault != nil {
+		return 0, b.fault
+	}
+	n, err := b.read(p)
+	if err != nil && err != io.EOF {
+		b.fault = err
+	}
+	return n, err
+}
+
+func (b *pacedBody) read(p []byte) (int, error) {
+	if b.since.IsZero() {
+		b.since = time.Now()
+	}
+	if b.size >= smallMessage && !b.held {
+		wait := time.NewTimer(time.Until(b.since.Add(b.idle)))
+		defer wait.Stop()
+		select {
+		case b.large <- struct{}{}:
+			b.held = true
+		case <-b.done:
+			return 0, errors.New("the caller is gone")
+		case <-wait.C:
+			return 0, busy("too many callers send messages above %d bytes", smallMessage)
+		}
+	}
+	left := maxJSON - b.size
+	if !b.held {
+		left = min(left, smallMessage-b.size)
+	}
+	if left <= 0 {
+		return 0, fmt.Errorf("%w: a message is at most %d bytes of JSON", ErrLimit, maxJSON)
+	}
+	p = p[:min(len(p), left)]
+	if err := b.ctl.SetReadDeadline(b.since.Add(b.idle)); err != nil {
+		return 0, err
+	}
+	n, err := b.body.Read(p)
+	b.size += n
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: a message did not arrive within %v", ErrTooSlow, b.idle)
+	}
+	// The server watches the connection while the handler runs, and must not take the end
+	// of this time for the end of the caller.
+	if cerr := b.ctl.SetReadDeadline(time.Time{}); cerr != nil && err == nil {
+		err = cerr
+	}
+	return n, err
+}
+
+func (b *pacedBody) Close() error { return b.body.Close() }
+
+// release gives others their turn.
+func (b *pacedBody) release() {
+	if b.held {
+		<-b.large
+		b.held = false
+	}
+}
+
+// A pacedWriter gives the client a time to take each write.
+type pacedWriter struct {
+	http.ResponseWriter
+	ctl  *http.ResponseController
+	idle time.Duration
+}
+
+func newPacedWriter(w http.ResponseWriter, idle time.Duration) *pacedWriter {
+	p := &pacedWriter{ResponseWriter: w, ctl: http.NewResponseController(w), idle: idle}
+	p.extend() // what the handler leaves in buffers is written after it
+	return p
+}
+
+func (w *pacedWriter) extend() {
+	// An error means a connection that is gone, which the write will tell.
+	_ = w.ctl.SetWriteDeadline(time.Now().Add(w.idle))
+}
+
+func (w *pacedWriter) Write(p []byte) (int, error) {
+	w.extend()
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *pacedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,153 @@
+package grpcapi
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/koii-network/scale/dag/audit"
+	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
+)
+
+// Limits bound what callers can take of a node. A zero field has its default. A limit
+// that is reached is ErrLimit (RESOURCE_EXHAUSTED), or ErrTooSlow where it is one of time;
+// what is wrong with one request alone is store.ErrInvalid.
+//
+// # Memory
+//
+// A node on two cores is to stay below 400 MiB, whatever its callers do. Besides the engine
+// (index and caches some 100 MiB, the pools of all puts together 60 MiB) these take memory:
+//
+//   - Requests that have arrived and are not consumed: ReceiveBytes, 96 MiB. What a stream
+//     can hold is its window of 256 KiB, and once its handler asks for the next message, that
+//     message. Every put, upload and commit at a time (Writes, 64) with a message of 1 MiB
+//     and a full window is 80 MiB; those that wait for their turn (WriteQueue, 64) hold
+//     windows of 16 MiB. Windows are static: those that grow with the connection's
+//     bandwidth reach 16 MiB a stream. Messages of 4 MiB on all of 512 calls would be 2 GiB;
+//     so beyond ReceiveBytes connections are read no further until something has been
+//     consumed, new calls are refused, and the calls that have waited longest for their caller
+//     are ended.
+//   - Responses under way: 64 KiB in the transport and up to four pieces of 128 KiB for every
+//     call that reads data, 36 MiB for 64 of them.
+//   - Reading: see readers. Two large and two small reads at a time are in the engine, each
+//     large one with some 24 MiB; a caller that does not keep up leaves the engine and holds
+//     nothing there. 64 MiB.
+//   - Connections: 30 KiB each with TLS, 30 MiB for a thousand.
+//
+// Memory is the last resort against what these sums have not foreseen.
+type Limits struct {
+	// MessageBytes bounds a message, both ways, in bytes; default and most 4 MiB.
+	MessageBytes int
+	// PieceBytes bounds a piece of data in a stream; default and most 1 MiB.
+	PieceBytes int
+	// TreeEntries bounds the entries of a tree that is put; default 50 million.
+	TreeEntries uint64
+	// TreeDepth bounds the levels of directories of a tree that is put; default 256.
+	TreeDepth int
+	// PathBytes bounds a path, in bytes; default and most 4096.
+	PathBytes int
+	// NameBytes bounds a component of a path; default and most 255.
+	NameBytes int
+	// DatasetBytes bounds all files of a dataset together; default 16 TiB.
+	DatasetBytes uint64
+	// ChallengeSamples bounds the samples of a challenge; default and most 1024.
+	ChallengeSamples int
+
+	// HeaderBytes bounds the headers of a call; default 16 KiB.
+	HeaderBytes int
+	// Connections bounds the connections of each listener; default 2048.
+	Connections int
+	// ConnectionCalls bounds the calls at a time on one connection; default 128.
+	ConnectionCalls int
+	// Calls bounds the calls at a time of all callers; default 512. An eighth of them is kept
+	// for calls of one small message each way, and streams cannot take it. Eight more of
+	// these may come through the private socket when all are taken.
+	Calls int
+	// Writes bounds the puts, uploads and commits at a time; default 64.
+	Writes int
+	// WriteQueue bounds those that wait for a turn, and WriteWait how long one waits;
+	// default 64 and 10 s.
+	WriteQueue int
+	WriteWait  time.Duration
+
+	// HandshakeTime bounds how long a connection may take to be set up; default 10 s.
+	HandshakeTime time.Duration
+	// IdleTime bounds how long a stream may wait for its caller, in all: the time it waits
+	// counts up, and what is moved counts it down again, a second for every MinRate bytes.
+	// So silence ends after IdleTime, and a trickle below MinRate somewhat later. A message
+	// must arrive whole within IdleTime. Default 60 s and 4 KiB a second.
+	IdleTime time.Duration
+	MinRate  int
+	// TotalTime bounds a call; default 24 h.
+	TotalTime time.Duration
+
+	// ReceiveBytes bounds requests that have arrived and are not consumed; default 96 MiB.
+	ReceiveBytes int
+	// Memory is the live heap of the process, in bytes, beyond which new calls are refused
+	// and those that wait for their caller are ended. Default: seven eighths of the
+	// process's memory limit (runtime/debug.SetMemoryLimit, $GOMEMLIMIT), or none without one.
+	Memory int64
+}
+
+const (
+	mostMessage = 4 << 20
+	mostPiece   = 1 << 20
+	mostPath    = 4096
+	mostName    = 255
+	// serveWindow is what a stream takes before its handler asks for it.
+	serveWindow = 256 << 10
+	// serveConnWindow does not bound memory: the transport opens it again as data comes in.
+	serveConnWindow = 4 << 20
+)
+
+// An identity may have all but this part of the calls and of the writes at a time, so that
+// one busy or hostile caller leaves something for the others.
+const shareForOthers = 8
+
+// withDefaults returns the limits with defaults in place of zeros, or what is wrong.
+func (l Limits) withDefaults() (Limits, error) {
+	var err error
+	def(&err, "MessageBytes", &l.MessageBytes, 64<<10, mostMessage, mostMessage)
+	def(&err, "PieceBytes", &l.PieceBytes, 1<<10, mostPiece, min(mostPiece, l.MessageBytes/2))
+	def(&err, "TreeEntries", &l.TreeEntries, 1, 1<<40, 50_000_000)
+	def(&err, "TreeDepth", &l.TreeDepth, 1, mostPath/2, 256)
+	def(&err, "PathBytes", &l.PathBytes, 1, mostPath, mostPath)
+	def(&err, "NameBytes", &l.NameBytes, 1, mostName, mostName)
+	def(&err, "DatasetBytes", &l.DatasetBytes, 1, 1<<60, 16<<40)
+	def(&err, "ChallengeSamples", &l.ChallengeSamples, 1, audit.MaxCount, audit.MaxCount)
+	def(&err, "HeaderBytes", &l.HeaderBytes, 4<<10, 1<<20, 16<<10)
+	def(&err, "Connections", &l.Connections, 1, 1<<20, 2048)
+	def(&err, "ConnectionCalls", &l.ConnectionCalls, 1, 1<<16, 128)
+	def(&err, "Calls", &l.Calls, 8, 1<<20, 512)
+	def(&err, "Writes", &l.Writes, 1, 1<<16, 64)
+	def(&err, "WriteQueue", &l.WriteQueue, 1, 1<<16, 64)
+	def(&err, "WriteWait", &l.WriteWait, time.Millisecond, time.Hour, 10*time.Second)
+	def(&err, "HandshakeTime", &l.HandshakeTime, time.Millisecond, time.Hour, 10*time.Second)
+	def(&err, "IdleTime", &l.IdleTime, time.Millisecond, 24*time.Hour, time.Minute)
+	def(&err, "MinRate", &l.MinRate, 1, 1<<30, 4<<10)
+	def(&err, "TotalTime", &l.TotalTime, time.Second, 10*365*24*time.Hour, 24*time.Hour)
+	def(&err, "ReceiveBytes", &l.ReceiveBytes, 1<<20, 1<<40, 96<<20)
+	def(&err, "Memory", &l.Memory, 16<<20, 1<<50, heapLimit())
+	return l, err
+}
+
+func def[T int | int64 | uint64 | time.Duration](err *error, name string, v *T, least, most, def T) {
+	if *v == 0 {
+		*v = def
+	} else if (*v < least || *v > most) && *err == nil {
+		*err = fmt.Errorf("limit %s is %v, must be %v to %v: %w", name, *v, least, most, store.ErrInvalid)
+	}
+}
+
+// proto is the form in which callers are told.
+func (l Limits) proto() *scalev1.Limits {
+	return &scalev1.Limits{
+		MessageBytes: uint64(l.MessageBytes), PieceBytes: uint64(l.PieceBytes), TreeEntries: l.TreeEntries,
+		PathBytes: uint32(l.PathBytes), TreeDepth: uint32(l.TreeDepth), DatasetBytes: l.DatasetBytes,
+		ConnectionCalls: uint32(l.ConnectionCalls), Calls: uint32(l.Calls), Writes: uint32(l.Writes),
+		ChallengeSamples: uint32(l.ChallengeSamples),
+		IdleSeconds:      seconds(l.IdleTime), TotalSeconds: seconds(l.TotalTime),
+	}
+}
+
+func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }

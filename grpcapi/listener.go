@@ -1,0 +1,141 @@
+package grpcapi
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc/mem"
+)
+
+// serveBuffer is how much goes to or comes from the kernel at once. Connections without
+// TLS that wait hold no buffer.
+const serveBuffer = 64 << 10
+
+// limitListener closes connections beyond a number at once: they would otherwise wait
+// unseen, and whoever opened them as well.
+func limitListener(l net.Listener, most int, log *slog.Logger) net.Listener {
+	return &limitedListener{Listener: l, taken: make(chan struct{}, most), log: log}
+}
+
+type limitedListener struct {
+	net.Listener
+	taken chan struct{} // has one for every connection
+	log   *slog.Logger
+	said  time.Time // of the accepting goroutine
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.taken <- struct{}{}:
+			return newLimitedConn(conn, sync.OnceFunc(func() { <-l.taken })), nil
+		default:
+			conn.Close()
+			if now := time.Now(); now.Sub(l.said) > time.Minute {
+				l.said = now
+				l.log.Warn("connections are refused: there are as many as there may be", "listener", l.Addr().String(), "connections", cap(l.taken))
+			}
+		}
+	}
+}
+
+// A limitedConn is a connection that counts until it is closed.
+type limitedConn struct {
+	net.Conn
+	release func()
+	raw     syscall.RawConn // nil if it has none
+
+	// Of the one goroutine that reads: kept here so that nothing is allocated for a read.
+	ready func(fd uintptr) bool
+	size  int
+	pool  mem.BufferPool
+	buf   *[]byte
+	n     int
+	err   error
+}
+
+func newLimitedConn(conn net.Conn, release func()) *limitedConn {
+	c := &limitedConn{Conn: conn, release: release}
+	// Only of sockets: what else has a descriptor may not have its bytes there.
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		c.raw, _ = conn.SyscallConn()
+	case *net.UnixConn:
+		c.raw, _ = conn.SyscallConn()
+	}
+	c.ready = c.readReady
+	return c
+}
+
+// NetConn returns the connection beneath.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
+func (c *limitedConn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}
+
+// CloseWrite is what the HTTP server looks for in a connection: so that a caller who is
+// refused reads why before he learns that nobody reads what he sends.
+func (c *limitedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// ReadOnReady is what the transport looks for in a connection: it waits until there is
+// something to read and takes a buffer only then. So a connection that waits holds none.
+func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error) {
+	if c.raw == nil {
+		buf := pool.Get(size)
+		n, err := c.Conn.Read(*buf)
+		if n == 0 && err != nil {
+			pool.Put(buf)
+			return nil, 0, err
+		}
+		return buf, n, err
+	}
+	c.size, c.pool = size, pool
+	err := c.raw.Read(c.ready)
+	buf, n := c.buf, c.n
+	if err == nil {
+		err = c.err
+	}
+	c.pool, c.buf, c.n, c.err = nil, nil, 0, nil
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		if buf != nil {
+			pool.Put(buf)
+		}
+		return nil, 0, err
+	}
+	return buf, n, nil
+}
+
+func (c *limitedConn) readReady(fd uintptr) bool {
+	c.buf = c.pool.Get(c.size)
+	// Package syscall, as package net itself: the race detector tells the two apart.
+	c.n, c.err = syscall.Read(int(fd), *c.buf)
+	for c.err == syscall.EINTR {
+		c.n, c.err = syscall.Read(int(fd), *c.buf)
+	}
+	if c.err == nil {
+		return true
+	}
+	c.pool.Put(c.buf)
+	c.buf, c.n = nil, 0
+	return c.err != syscall.EAGAIN
+}

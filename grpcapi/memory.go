@@ -1,0 +1,148 @@
+package grpcapi
+
+import (
+	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"google.golang.org/grpc/mem"
+)
+
+// A receivePool gives the transport the buffers into which requests are read, and knows
+// how many bytes of them are out: requests that have arrived and are not consumed.
+//
+// What the transport gives back is counted at once. What it drops, such as the unread rest
+// of a stream that was cut off, is counted when the garbage collector finds it.
+type receivePool struct {
+	limit int64
+	out   atomic.Int64
+	over  chan struct{} // has one when the limit is passed
+	tiers [len(receiveTiers)]sync.Pool
+}
+
+// Frames have at most 16 KiB. Larger buffers are those of many tiny frames put together.
+var receiveTiers = [...]int{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+
+// A lentBuffer is a buffer of the pool. buf is its first field, so that a pointer to one is
+// a pointer to the other.
+type lentBuffer struct {
+	buf  []byte
+	all  []byte
+	tier int // -1: not kept
+	out  *lentState
+}
+
+// A lentState outlives its buffer, for when that is dropped.
+type lentState struct {
+	pool *receivePool
+	size int64
+	out  atomic.Bool
+}
+
+func (s *lentState) lend() {
+	s.out.Store(true)
+	s.pool.out.Add(s.size)
+}
+
+func (s *lentState) back() {
+	if s.out.CompareAndSwap(true, false) {
+		s.pool.out.Add(-s.size)
+	}
+}
+
+func newReceivePool(limit int) *receivePool {
+	return &receivePool{limit: int64(limit), over: make(chan struct{}, 1)}
+}
+
+var _ mem.BufferPool = (*receivePool)(nil)
+
+// overPause is how long a connection that has brought too much is not read on.
+const overPause = 10 * time.Millisecond
+
+// Get implements mem.BufferPool. The caller is the reader of a connection: when too much is
+// out, it waits, and its peer with it.
+func (p *receivePool) Get(n int) *[]byte {
+	if p.out.Load() > p.limit {
+		select {
+		case p.over <- struct{}{}:
+		default:
+		}
+		if p.out.Load() > p.limit+p.limit/4 {
+			time.Sleep(overPause)
+		}
+	}
+	b := p.take(n)
+	b.buf = b.all[:n]
+	b.out.lend()
+	return &b.buf
+}
+
+func (p *receivePool) take(n int) *lentBuffer {
+	for tier, size := range receiveTiers {
+		if n > size {
+			continue
+		}
+		if b, ok := p.tiers[tier].Get().(*lentBuffer); ok {
+			return b
+		}
+		return p.make(size, tier)
+	}
+	return p.make(n, -1)
+}
+
+func (p *receivePool) make(size, tier int) *lentBuffer {
+	b := &lentBuffer{all: make([]byte, size), tier: tier, out: &lentState{pool: p, size: int64(size)}}
+	runtime.AddCleanup(b, func(s *lentState) { s.back() }, b.out)
+	return b
+}
+
+// Put implements mem.BufferPool.
+func (p *receivePool) Put(buf *[]byte) {
+	b := (*lentBuffer)(unsafe.Pointer(buf)) // Get made it
+	b.out.back()
+	if b.tier >= 0 {
+		p.tiers[b.tier].Put(b)
+	}
+}
+
+// full reports whether no more calls should begin.
+func (p *receivePool) full() bool { return p.out.Load() > p.limit }
+
+// heapLimit is the default of Limits.Memory.
+func heapLimit() int64 {
+	limit := debug.SetMemoryLimit(-1) // only asks
+	if limit == math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return limit / 8 * 7
+}
+
+// A heapGuard watches the live heap.
+type heapGuard struct {
+	limit  int64
+	sample [1]metrics.Sample // of the one goroutine that looks
+	high   atomic.Bool
+}
+
+func newHeapGuard(limit int64) *heapGuard {
+	h := &heapGuard{limit: limit}
+	h.sample[0].Name = "/gc/heap/live:bytes"
+	return h
+}
+
+// look returns by how many bytes the last collection left more than there may be; 0 if it
+// did not.
+func (h *heapGuard) look() int64 {
+	if h.limit == math.MaxInt64 {
+		return 0
+	}
+	metrics.Read(h.sample[:])
+	over := max(0, int64(h.sample[0].Value.Uint64())-h.limit)
+	h.high.Store(over > 0)
+	return over
+}

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/kv"
+)
+
+// append makes the staged entries durable and returns the state to publish. Any
+// failure from the first write on leaves an unknown outcome and stops the store.
+func (st *stage) append(ctx context.Context) (*state, error) {
+	s, base := st.s, st.base
+	signer, err := s.logKey()
+	if err != nil {
+		return nil, err
+	}
+
+	// Step 2: the entries' blocks. Nothing points at them yet, so a crash after this
+	// leaves garbage only.
+	if err := st.writeBlocks(ctx); err != nil {
+		return nil, s.stop(err)
+	}
+	leaves, err := st.readBack(ctx)
+	if err != nil {
+		return nil, s.stop(err)
+	}
+	// Append recomputes the stored right edge against the last signed root first:
+	// over a ledger that does not match it nothing is ever signed.
+	root, edge, err := ledger.Append(ctx, tiles{s}, base.checkpoint.Size, base.checkpoint.Root, leaves)
+	if err != nil {
+		return nil, s.stop(err)
+	}
+	next := &state{
+		checkpoint: ledger.Checkpoint{Origin: s.Origin(), Size: base.checkpoint.Size + int64(len(leaves)), Root: root},
+		policy:     base.policy, policyIndex: base.policyIndex,
+	}
+	if next.signed, err = ledger.SignCheckpoint(next.checkpoint, signer); err != nil {
+		return nil, s.stop(err)
+	}
+
+	// Step 3: one transaction. Before it lands the ledger is what it was, after it
+	// the entries are in; there is nothing in between.
+	var b kv.Batch
+	for i := range st.entries {
+		n := &st.entries[i]
+		d := digestOf(n.cid)
+		b.Set(indexKey(rowIndex, n.index), d[:])
+		b.Set(digestKey(rowPosition, d), putInt(n.index))
+		switch n.entry.Kind {
+		case ledger.KindPolicy:
+			b.Set(indexKey(rowPolicy, n.index), nil)
+			next.policy, next.policyIndex = n.entry, n.index
+		case ledger.KindDataset:
+			b.Set(nameKey(n.entry.Name, n.version), putInt(n.index))
+			b.Set(rootKey(digestOf(n.entry.Root), n.index), nil)
+			b.Set(indexKey(rowPut, n.index), putRow{version: n.version, added: n.added}.append(nil))
+		case ledger.KindRemoval:
+			b.Set(nameKey(n.entry.Name, n.version), putInt(n.index))
+		}
+	}
+	for _, t := range edge {
+		b.Set(tileKey(t.Level, t.Index), t.Data)
+	}
+	b.Set(indexKey(rowCheckpoint, next.checkpoint.Size), next.signed)
+	if err := s.kv.Commit(ctx, &b); err != nil {
+		return nil, s.stop(err)
+	}
+
+	// Step 4: a crash before the mark is written is repaired at the next open, which
+	// checks that the ledger extends the older mark.
+	if err := s.writeHighWater(next.signed); err != nil {
+		return nil, s.stop(err)
+	}
+	return next, nil
+}
+
+func (st *stage) writeBlocks(ctx context.Context) error {
+	var b kv.Batch
+	for i := range st.entries {
+		n := &st.entries[i]
+		b.Set(digestKey(rowEntry, digestOf(n.cid)), n.block)
+		if b.Bytes() > kv.MaxBatchBytes/2 || i == len(st.entries)-1 {
+			if err := st.s.kv.Commit(ctx, &b); err != nil {
+				return fmt.Errorf("write entries: %w", err)
+			}
+			b.Reset()
+		}
+	}
+	return nil
+}
+
+// readBack reads the entries as stored; what is signed is what is there.
+func (st *stage) readBack(ctx context.Context) ([]tlog.Hash, error) {
+	leaves := make([]tlog.Hash, len(st.entries))
+	for i := range st.entries {
+		n := &st.entries[i]
+		b, err := st.s.kv.Get(ctx, digestKey(rowEntry, digestOf(n.cid)), nil)
+		if err != nil {
+			return nil, fmt.Errorf("read entry %d back: %w", n.index, err)
+		}
+		if !bytes.Equal(b, n.block) {
+			return nil, fmt.Errorf("entry %d reads back differently: %w", n.index, ErrCorrupt)
+		}
+		leaves[i] = ledger.LeafHash(b)
+	}
+	return leaves, nil
+}
