@@ -168,6 +168,7 @@ type cutProxy struct {
 	sent     int64   // bytes towards the node, of all connections
 	received int64   // and towards the client
 	made     int     // connections
+	watch    func(sent int64)
 	wg       sync.WaitGroup
 }
 
@@ -203,6 +204,13 @@ func (p *cutProxy) cutAfter(toClient bool, after ...int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut, p.toClient, p.sent, p.received, p.made = after, toClient, 0, 0, 0
+}
+
+// watchSent has f told of the bytes towards the node, while the proxy waits for it.
+func (p *cutProxy) watchSent(f func(sent int64)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watch = f
 }
 
 // counts returns the bytes towards node and client, and the connections, since cutAfter.
@@ -241,6 +249,9 @@ func (p *cutProxy) serve(client net.Conn) {
 			n, err := src.Read(b)
 			p.mu.Lock()
 			*count += int64(n)
+			if p.watch != nil {
+				p.watch(p.sent)
+			}
 			p.mu.Unlock()
 			if _, werr := dst.Write(b[:n]); err != nil || werr != nil {
 				return

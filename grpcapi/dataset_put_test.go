@@ -302,10 +302,11 @@ func TestPutBroken(t *testing.T) {
 	if err != nil || len(list.GetDatasets()) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	// Connections that wait hold nothing; what the transport dropped, the collector finds.
+	// What the transport dropped, the collector finds. The connection, which lives on, may
+	// hold the buffer of its last frame.
 	n.until("what was received is given back", func() bool {
 		runtime.GC()
-		return n.srv.pool.out.Load() == 0
+		return n.srv.pool.out.Load() <= 16<<10
 	})
 	if d := n.putFile("whole", data); d.GetSize() != uint64(len(data)) {
 		t.Errorf("%v", d)
