@@ -17,16 +17,42 @@ import (
 const serveBuffer = 64 << 10
 
 // limitListener closes connections beyond a number at once: they would otherwise wait
-// unseen, and whoever opened them as well.
+// unseen, and whoever opened them as well. The last eighth is for other networks than the
+// one that has most, as of calls.
 func limitListener(l net.Listener, most int, log *slog.Logger) net.Listener {
-	return &limitedListener{Listener: l, taken: make(chan struct{}, most), log: log}
+	return &limitedListener{Listener: l, most: most, log: log, by: map[string]int{}}
 }
 
 type limitedListener struct {
 	net.Listener
-	taken chan struct{} // has one for every connection
-	log   *slog.Logger
-	said  time.Time // of the accepting goroutine
+	most int
+	log  *slog.Logger
+	said time.Time // of the accepting goroutine
+
+	mu  sync.Mutex
+	all int            // connections; guarded by mu, as is below
+	by  map[string]int // of each network; those of a Unix socket are of nobody
+}
+
+// take counts a connection of a network, or reports that there are too many.
+func (l *limitedListener) take(from string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= l.most || from != "" && l.by[from] >= l.most-l.most/shareForOthers {
+		return false
+	}
+	l.all++
+	l.by[from]++
+	return true
+}
+
+func (l *limitedListener) leave(from string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.by[from]--; l.by[from] == 0 {
+		delete(l.by, from)
+	}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -35,15 +61,17 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case l.taken <- struct{}{}:
-			return newLimitedConn(conn, sync.OnceFunc(func() { <-l.taken })), nil
-		default:
-			conn.Close()
-			if now := time.Now(); now.Sub(l.said) > time.Minute {
-				l.said = now
-				l.log.Warn("connections are refused: there are as many as there may be", "listener", l.Addr().String(), "connections", cap(l.taken))
-			}
+		var from string
+		if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			from = hostOf(a.String())
+		}
+		if l.take(from) {
+			return newLimitedConn(conn, sync.OnceFunc(func() { l.leave(from) })), nil
+		}
+		conn.Close()
+		if now := time.Now(); now.Sub(l.said) > time.Minute {
+			l.said = now
+			l.log.Warn("connections are refused: there are as many as there may be", "listener", l.Addr().String(), "from", from, "connections", l.most)
 		}
 	}
 }

@@ -634,8 +634,8 @@ func (x *CommitHeader) GetStoredBytes() uint64 {
 
 type CommitEntries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At least one. The first of a dataset has an empty path and says whether it is a file or
-	// a tree.
+	// At least one. A dataset that is a file has one entry, whose path is empty. That of a tree
+	// with an empty path, its root, comes first or is left out.
 	Entries       []*CommitEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -683,7 +683,7 @@ type CommitEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytewise after the one before, that of a directory counting with a "/" at its end.
 	Path []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// What it is. A dataset whose first entry is a file or a link has no other.
+	// What it is. With an empty path: a file or a directory.
 	Kind Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=scale.v1.Kind" json:"kind,omitempty"`
 	// Permission bits, at most 07777. Absent: 0644 for files, 0755 for directories. Links
 	// have none.
