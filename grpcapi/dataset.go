@@ -131,7 +131,7 @@ func (d *datasets) ListTree(ctx context.Context, req *scalev1.ListTreeRequest) (
 	}
 	size := pageLength(req.GetPageSize(), 1000, 10_000)
 	resp := &scalev1.ListTreeResponse{}
-	room := d.lim.MessageBytes - treeSlack
+	room := min(d.lim.MessageBytes, maxPageBytes) - treeSlack
 	if first {
 		resp.Entries = append(resp.Entries, objectEntry(&o, ""))
 		if o.Info.Kind != dag.KindDir {
@@ -143,7 +143,7 @@ func (d *datasets) ListTree(ctx context.Context, req *scalev1.ListTreeRequest) (
 			return nil, err
 		}
 		room -= entryBytes(&e)
-		if len(resp.Entries) >= size || room < 0 {
+		if len(resp.Entries) >= size || room < 0 && len(resp.Entries) > 0 {
 			resp.NextPageToken = formatPage(&t)
 			break
 		}

@@ -18,6 +18,9 @@ import (
 
 const tokenVersion = 1
 
+// maxPageBytes is where a page of a tree ends. An answer is held until its caller takes it.
+const maxPageBytes = 256 << 10
+
 // maxPageToken bounds a token before it is decoded.
 const maxPageToken = 16 << 10
 

@@ -47,7 +47,17 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 		}
 		opt.Range = &r
 	}
-	// What it reads, it holds: with a manifest the names of all files.
+	if opt.Manifest {
+		wait, cancel := context.WithTimeoutCause(ctx, p.lim.WriteWait, &RetryAfter{
+			Err: fmt.Errorf("%w: others prove with a manifest and take their time", ErrLimit), After: p.lim.WriteWait,
+		})
+		err := p.reads.names.enter(wait)
+		cancel()
+		if err != nil {
+			return err
+		}
+		defer p.reads.names.leave()
+	}
 	if err := p.reads.small.enter(ctx); err != nil {
 		return err
 	}

@@ -2,11 +2,13 @@ package grpcapi
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -279,6 +281,33 @@ func TestChallenge(t *testing.T) {
 			refused(t, what, err, c.reason)
 		} else {
 			refusedField(t, what, err, c.reason, c.field)
+		}
+	}
+}
+
+// A proof with a manifest is held until it is taken, so there are few at a time; who finds
+// no turn is told to come back.
+func TestManifestTurns(t *testing.T) {
+	n := newRawNode(t, limited(Limits{WriteWait: 50 * time.Millisecond}))
+	n.putFile("file", noiseBytes(1, 1000))
+	req := &scalev1.ProveRequest{Ref: "file", Manifest: true}
+	for range 2 {
+		if err := n.srv.reads.names.enter(n.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := n.prove(req)
+	var retry *RetryAfter
+	if refused(t, "a third", err, isLimit); !errors.As(fromStatus(err), &retry) {
+		t.Error("it is not told when to come back")
+	}
+	if _, err := n.prove(&scalev1.ProveRequest{Ref: "file"}); err != nil {
+		t.Errorf("a proof without a manifest: %v", err)
+	}
+	n.srv.reads.names.leave()
+	for range 3 { // each gives its turn back
+		if _, err := n.prove(req); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type readers struct {
 	large lane // whole files, trees
 	small lane // one frame, once
 	whole lane // what cannot be interrupted and gone on with
+	names lane // proofs with the names of all files, which are held until they are taken
 }
 
 func newReaders() *readers {
@@ -30,6 +31,7 @@ func newReaders() *readers {
 	large := max(2, 4/min(runtime.GOMAXPROCS(0), 8))
 	r := &readers{large: newLane(large), small: newLane(2 * large), whole: newLane(large)}
 	r.whole.keep = true
+	r.names = newLane(2)
 	return r
 }
 
