@@ -85,8 +85,23 @@ func TestIdleSender(t *testing.T) {
 func TestTrickle(t *testing.T) {
 	n, clock := newTimedNode(t, Limits{MinRate: 1000, IdleTime: time.Minute})
 	send := func(ss grpc.ClientStreamingClient[scalev1.PutRequest, scalev1.PutResponse], piece int, pause time.Duration, rounds int) error {
+		n.waiting(1, waitsRecv)
 		for range rounds {
-			n.waiting(1, waitsRecv)
+			ended := false
+			n.until("a call that waits, or has been ended", func() bool {
+				n.srv.mu.Lock()
+				defer n.srv.mu.Unlock()
+				for c := range n.srv.calls {
+					if _, ok := c.receivesSince(); ok {
+						return true
+					}
+				}
+				ended = len(n.srv.calls) == 0
+				return ended
+			})
+			if ended {
+				return nil
+			}
 			clock.add(pause)
 			if err := ss.Send(dataPart(make([]byte, piece))); err != nil {
 				return err
