@@ -4,6 +4,7 @@ VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unkn
 FUZZTIME ?= 1m
 ROUNDS ?= 3
 ONLY ?=
+DEVNET ?=
 BENCH_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scale-bench
 
 export GO ?= go
@@ -27,6 +28,15 @@ build: ## bin/scale
 .PHONY: demo
 demo: build ## put a real tree, get it back, prove, verify, and be refused
 	@cmd/scale/demo.sh bin/scale
+
+.PHONY: demo-anchored
+demo-anchored: deps build ## put, anchored on both local chains, verify --online, restore from Arweave alone
+	$(GO) build -o bin/devnet ./anchor/devnet/serve
+	@cmd/scale/demo-anchored.sh bin/scale bin/devnet
+
+.PHONY: devnet
+devnet: deps ## both chains on 127.0.0.1 with wallets that have money, until Ctrl-C
+	@$(GO) run ./anchor/devnet/serve $(DEVNET)
 
 .PHONY: fmt
 fmt: ## gofmt everything
@@ -56,7 +66,7 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build bench-peers ## beside zstd and restic, and a node: the full workloads, 30 minutes, 10 GB of disk
+bench: build bench-peers ## beside zstd and restic, a node, anchors: the full workloads, 40 minutes, 10 GB of disk
 	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)'
 
 .PHONY: bench-quick

@@ -5,7 +5,8 @@
 // when the tool returned. It compares what the tools give back with what they were
 // given and has them check their stores. In the full scale it ends with the targets,
 // and fails if SCALE misses one. It only uses the tools' command lines, and the API of a
-// node: what "scale serve" does, it compares with what the command line does alone.
+// node: what "scale serve" does, it compares with what the command line does alone. Anchors
+// it measures in its own process, against the local chains, and restoring without them.
 //
 // Making the data takes a while; it stays in the data directory for the next run.
 package main
@@ -35,7 +36,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin/scale", "the SCALE binary")
 	flag.StringVar(&o.dir, "dir", "", "directory for data and scratch stores, with restic in it (required)")
 	flag.StringVar(&o.out, "out", "bench/out", "directory for the JSON results")
-	flag.StringVar(&o.only, "only", "", "names of workloads or of parts of the node's, separated by commas; default all")
+	flag.StringVar(&o.only, "only", "", "names of workloads, of parts of the node's, or anchor, separated by commas; default all")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each tool runs over each workload")
 	flag.BoolVar(&o.memory, "memory", false, "instead put and get under a limit of 512 MiB of memory")
 	flag.Parse()
@@ -57,6 +58,10 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 			return err
 		}
 		*p = abs
+	}
+	scratch := filepath.Join(o.dir, "scratch")
+	if o.only == anchorPart { // it needs neither the data nor the tools
+		return anchorsAlone(ctx, o, scratch, out, progress)
 	}
 	all := tools(o.bin, o.dir)
 	if o.memory {
@@ -80,11 +85,10 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 		workloads = slices.DeleteFunc(workloads, func(w workload) bool { return !slices.Contains(names, w.name) })
 	}
 	for _, name := range names {
-		if _, ok := data[name]; !ok && !isNodePart(name) {
+		if _, ok := data[name]; !ok && !isNodePart(name) && name != anchorPart {
 			return fmt.Errorf("-only %s: there is no %s", o.only, name)
 		}
 	}
-	scratch := filepath.Join(o.dir, "scratch")
 	// What a run that was killed left.
 	if err := os.RemoveAll(scratch); err != nil {
 		return err
@@ -122,6 +126,11 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 	if r.Node, err = b.run(ctx, names); err != nil {
 		return err
 	}
+	if len(names) == 0 || slices.Contains(names, anchorPart) {
+		if r.Anchor, err = b.anchors(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.save(o.out); err != nil {
 		return err
 	}
@@ -129,6 +138,28 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 	fmt.Fprintf(progress, "the data stays in %s for the next run; make clean removes it\n", o.dir)
 	if o.scale != "full" {
 		// What a store takes at least would decide, not how it grows.
+		return nil
+	}
+	return r.verdict(out)
+}
+
+// anchorsAlone measures anchors and nothing else.
+func anchorsAlone(ctx context.Context, o options, scratch string, out, progress io.Writer) (err error) {
+	if err := os.RemoveAll(scratch); err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	r := report{Scale: o.scale, Rounds: 1, Machine: machine()}
+	b := &nodeBench{scratch: scratch, full: o.scale == "full", progress: progress}
+	if r.Anchor, err = b.anchors(ctx); err != nil {
+		return err
+	}
+	if err := r.save(o.out); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s\n", r.Machine)
+	r.Anchor.print(out)
+	if o.scale != "full" {
 		return nil
 	}
 	return r.verdict(out)

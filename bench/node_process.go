@@ -139,8 +139,11 @@ func (n *nodeProcess) client(address string, args ...string) command {
 }
 
 // peak returns the most memory that the node has had resident.
-func (n *nodeProcess) peak() (int64, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.cmd.Process.Pid), "status"))
+func (n *nodeProcess) peak() (int64, error) { return peakOf(strconv.Itoa(n.cmd.Process.Pid)) }
+
+// peakOf is of a process, by its name in /proc.
+func peakOf(process string) (int64, error) {
+	b, err := os.ReadFile(filepath.Join("/proc", process, "status"))
 	if err != nil {
 		return 0, err
 	}

@@ -33,6 +33,7 @@ type report struct {
 	Versions map[string]string `json:"versions"`
 	Results  []result          `json:"results"`
 	Node     *nodeReport       `json:"node,omitempty"`
+	Anchor   *anchorReport     `json:"anchor,omitempty"`
 }
 
 // median takes the median of each figure by itself.
@@ -99,6 +100,9 @@ func (r *report) print(out io.Writer, workloads []workload) {
 	if r.Node != nil {
 		r.Node.print(out)
 	}
+	if r.Anchor != nil {
+		r.Anchor.print(out)
+	}
 }
 
 func (r *report) printTools(out io.Writer, workloads []workload) {
@@ -152,6 +156,9 @@ func (r *report) verdict(out io.Writer) error {
 	}
 	if r.Node != nil {
 		r.Node.judge(say)
+	}
+	if r.Anchor != nil {
+		r.Anchor.judge(say)
 	}
 	for _, res := range r.Results {
 		if res.Tool != "scale" {

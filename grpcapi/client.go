@@ -85,6 +85,7 @@ type Client struct {
 	ledger   scalev1.LedgerServiceClient
 	proofs   scalev1.ProofServiceClient
 	audits   scalev1.AuditServiceClient
+	anchors  scalev1.AnchorServiceClient
 	node     scalev1.NodeServiceClient
 
 	pools clientPools

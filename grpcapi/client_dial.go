@@ -58,7 +58,7 @@ func Dial(ctx context.Context, target string, o DialOptions) (*Client, error) {
 	c.datasets, c.blocks = scalev1.NewDatasetServiceClient(c.conn), scalev1.NewBlockServiceClient(c.conn)
 	c.curators, c.ledger = scalev1.NewCuratorServiceClient(c.conn), scalev1.NewLedgerServiceClient(c.conn)
 	c.proofs, c.audits = scalev1.NewProofServiceClient(c.conn), scalev1.NewAuditServiceClient(c.conn)
-	c.node = scalev1.NewNodeServiceClient(c.conn)
+	c.anchors, c.node = scalev1.NewAnchorServiceClient(c.conn), scalev1.NewNodeServiceClient(c.conn)
 	if c.info, err = c.Info(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("node %s: %w", target, err)

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/ledger"
@@ -90,6 +91,9 @@ var errorClasses = []errorClass{
 	{proof.ErrFormat, "proof-format", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0, ""},
 	{audit.ErrRefused, "audit-refused", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_MISMATCH, 0, ""},
 	{audit.ErrFormat, "audit-format", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0, ""},
+	{anchor.ErrNoChain, "no-chain", codes.NotFound, scalev1.ErrorReason_ERROR_REASON_NOT_FOUND, 0,
+		`set it up on the node's machine: "scale anchor configure"`},
+	{anchor.ErrConfig, "anchor-config", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0, ""},
 	{dag.ErrProfile, "profile", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0,
 		"NodeService.GetInfo lists the profiles"},
 	{store.ErrCorrupt, "corrupt", codes.DataLoss, scalev1.ErrorReason_ERROR_REASON_CORRUPT, 0,

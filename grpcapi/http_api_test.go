@@ -268,7 +268,7 @@ func TestHTTPDocument(t *testing.T) {
 			}
 			service, method, _ := strings.Cut(op.OperationID, "_")
 			want := "/scale.v1." + service + "/" + method
-			if m, ok := table[want]; !ok || m.scope > write || service == "BlockService" {
+			if m, ok := table[want]; !ok || m.scope > write && method != "AnchorNow" || service == "BlockService" {
 				t.Errorf("%s %s is documented as %s", verb, path, want)
 				continue
 			}

@@ -89,7 +89,8 @@ func newGateway(conn *grpc.ClientConn) (http.Handler, error) {
 	ctx := context.Background()
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		scalev1.RegisterDatasetServiceHandler, scalev1.RegisterLedgerServiceHandler, scalev1.RegisterProofServiceHandler,
-		scalev1.RegisterAuditServiceHandler, scalev1.RegisterCuratorServiceHandler, scalev1.RegisterNodeServiceHandler,
+		scalev1.RegisterAuditServiceHandler, scalev1.RegisterCuratorServiceHandler, scalev1.RegisterAnchorServiceHandler,
+		scalev1.RegisterNodeServiceHandler,
 	} {
 		if err := register(ctx, mux, conn); err != nil {
 			return nil, err

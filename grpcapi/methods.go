@@ -81,6 +81,14 @@ var methods = map[string]method{
 
 	scalev1.AuditService_Challenge_FullMethodName: {scope: read, kind: kindStream},
 
+	scalev1.AnchorService_ListChains_FullMethodName:       {scope: read},
+	scalev1.AnchorService_ListAnchors_FullMethodName:      {scope: read},
+	scalev1.AnchorService_GetReceipts_FullMethodName:      {scope: read},
+	scalev1.AnchorService_AnchorNow_FullMethodName:        {scope: admin, audited: true},
+	scalev1.AnchorService_WatchAnchors_FullMethodName:     {scope: read, kind: kindStream, endless: true},
+	scalev1.AnchorService_GetConfiguration_FullMethodName: {scope: admin, audited: true},
+	scalev1.AnchorService_ConfigureChain_FullMethodName:   {scope: admin, audited: true},
+
 	scalev1.NodeService_GetInfo_FullMethodName:     {scope: read},
 	scalev1.NodeService_GetTotals_FullMethodName:   {scope: read},
 	scalev1.NodeService_Check_FullMethodName:       {scope: admin, kind: kindStream, audited: true},

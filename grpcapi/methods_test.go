@@ -42,6 +42,10 @@ var scopes = map[string]map[string]scalev1.Scope{
 	},
 	"scale.v1.ProofService": {"Prove": read, "Verify": read},
 	"scale.v1.AuditService": {"Challenge": read},
+	"scale.v1.AnchorService": {
+		"ListChains": read, "ListAnchors": read, "GetReceipts": read, "AnchorNow": admin, "WatchAnchors": read,
+		"GetConfiguration": admin, "ConfigureChain": admin,
+	},
 	"scale.v1.NodeService": {
 		"GetInfo": read, "GetTotals": read, "Check": admin, "CreateToken": admin, "ListTokens": admin, "RevokeToken": admin,
 	},
@@ -285,7 +289,7 @@ func TestScopesAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	if found != 7 {
+	if found != 8 {
 		t.Errorf("%d services have comments", found)
 	}
 }

@@ -36,6 +36,8 @@ type Metrics struct {
 	calls       *prometheus.CounterVec // by method and code
 	callSeconds *prometheus.HistogramVec
 	errors      *prometheus.CounterVec // by reason
+
+	anchors anchorMetrics
 }
 
 // plainBytes is a counter that ratios can be computed from.
@@ -98,6 +100,7 @@ func NewMetrics(version string) *Metrics {
 		Name: "scale_call_duration_seconds", Help: "How long calls took, streams included, by method.", Buckets: seconds,
 	}, []string{"method"})
 	m.errors = counter("errors_total", "Calls that failed, by the reason that their caller was told.", "reason")
+	m.anchors.init(counter)
 	for _, result := range []string{resultOK, resultUnchanged, resultFailed} {
 		m.puts.WithLabelValues(result)
 	}

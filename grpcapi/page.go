@@ -142,6 +142,30 @@ func (t *treeToken) parse(b []byte) ([]byte, bool) {
 	return b, ok
 }
 
+// anchorsToken goes on below a tree size of a chain.
+type anchorsToken struct {
+	asked string // the chain of the request
+	chain string
+	size  int64
+}
+
+func (*anchorsToken) kind() byte { return 4 }
+func (t *anchorsToken) append(b []byte) []byte {
+	return binary.AppendUvarint(appendText(appendText(b, t.asked), t.chain), uint64(t.size))
+}
+func (t *anchorsToken) parse(b []byte) ([]byte, bool) {
+	asked, b, ok := takeText(b, maxChainName)
+	if !ok || asked != t.asked {
+		return nil, false
+	}
+	if t.chain, b, ok = takeText(b, maxChainName); !ok {
+		return nil, false
+	}
+	size, b, ok := takeUint(b, math.MaxInt64)
+	t.size = int64(size)
+	return b, ok && size > 0 && (t.asked == "" || t.asked == t.chain)
+}
+
 // askedHash stands for what a listing was asked of.
 func askedHash(ref string, path []byte) [8]byte {
 	h := sha256.Sum256(append(appendText(nil, ref), path...))

@@ -92,7 +92,11 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 // prove returns a proof file and what it covers.
 func (p *proofs) prove(ctx context.Context, o store.Object, opt store.ProveOptions) ([]byte, store.Range, error) {
 	covered := store.Range{To: o.Info.Size}
-	pr, err := p.store.Prove(ctx, o, opt)
+	make := p.store.Prove
+	if p.opt.Anchors != nil {
+		make = p.opt.Anchors.Prove
+	}
+	pr, err := make(ctx, o, opt)
 	if err != nil {
 		return nil, covered, err
 	}

@@ -62,6 +62,9 @@ type ServerOptions struct {
 	Credentials credentials.TransportCredentials
 	// Tokens answers the token calls of NodeService; nil: they are unimplemented.
 	Tokens TokenStore
+	// Anchors answers the calls of AnchorService, and makes proofs that carry receipts; nil:
+	// there are no chains.
+	Anchors Anchors
 	// Version of the program, for GetInfo.
 	Version string
 	// TracerProvider, if set, receives a span for every call.
@@ -146,6 +149,7 @@ func NewServer(s *store.Store, o ServerOptions) (*Server, error) {
 	scalev1.RegisterLedgerServiceServer(r, &ledgers{Server: srv})
 	scalev1.RegisterProofServiceServer(r, &proofs{Server: srv})
 	scalev1.RegisterAuditServiceServer(r, &audits{Server: srv})
+	scalev1.RegisterAnchorServiceServer(r, &anchors{Server: srv})
 	scalev1.RegisterNodeServiceServer(r, &nodes{Server: srv})
 	healthpb.RegisterHealthServer(r, healths{srv.health, srv})
 	reflection.Register(r)

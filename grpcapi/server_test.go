@@ -296,7 +296,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	list, err := client.List(n.ctx, &healthpb.HealthListRequest{})
-	if err != nil || len(list.GetStatuses()) != 8 {
+	if err != nil || len(list.GetStatuses()) != 9 {
 		t.Errorf("%v, %v", list, err)
 	}
 	if data, err := n.get(&scalev1.GetRequest{Ref: "x"}); err != nil || string(data) != "x" {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"math"
@@ -49,6 +50,14 @@ type Options struct {
 	Now func() time.Time
 	// Observer is told what the store does.
 	Observer Observer
+	// Seen, if set, asks the chains and witnesses that can be reached for the size of the
+	// largest ledger that the log's key was seen to have signed, 0 for none. It is asked
+	// once, before the first append by a process that finds the store not closed or put
+	// back from a copy, and has a few seconds. A larger one than is here ends appending;
+	// an error does not.
+	Seen func(ctx context.Context) (size int64, err error)
+
+	bulk bool // for a Restore: nothing is durable before Close
 }
 
 // InitOptions configures Init.
@@ -56,6 +65,14 @@ type InitOptions struct {
 	// Origin is the log's name (C2SP checkpoint origin), at most 100 bytes.
 	// Empty makes a unique one.
 	Origin string
+	// Successor, if set, has entry 0 name the log that this one carries on.
+	Successor *Successor
+}
+
+// A Successor is what a new log says of the one before it.
+type Successor struct {
+	Checkpoint []byte // the old log's last one, as it was signed
+	VKey       string // the old log's public key
 }
 
 // A Source is a dataset that comes piece by piece.
@@ -81,6 +98,12 @@ type Input struct {
 	// the same Profile and Times: it gets an entry under Name too. What is not there is
 	// ErrNotFound.
 	Known cid.Cid
+	// Heal stores the blocks of a dataset that the ledger has an entry of, and appends
+	// nothing: they were lost, or the ledger was restored without them. The dataset comes
+	// with the Profile and Times of that entry; Name may be empty. If no entry has its root
+	// and commitment, under Name if there is one, that is ErrMismatch. It works where
+	// the ledger was restored and does not append. All or none of a put are healed.
+	Heal bool
 	// Curator signs the entry; nil is that of PutOptions.
 	Curator Signer
 	// Root, if defined, is the CID that the dataset must have; if it has another one
@@ -126,7 +149,7 @@ type Dataset struct {
 	Name       string
 	Version    int // 1 is the first put under this name
 	CID        cid.Cid
-	Kind       dag.Kind // KindFile or KindDir
+	Kind       dag.Kind // KindFile or KindDir; 0 if it was restored without its blocks
 	Profile    string
 	Size       uint64 // plain bytes of all files
 	Files      uint64 // regular files
@@ -204,6 +227,9 @@ type Totals struct {
 type ProveOptions struct {
 	Range    *Range // of a file
 	Manifest bool   // of a dataset: carry the file leaves
+	// At is the size of the checkpoint against which is proven: one that was signed, and
+	// that covers the entry; else ErrNotFound or ErrInvalid. 0 is the newest.
+	At int64
 }
 
 // Published is the ledger as readers see it.

@@ -46,6 +46,23 @@ func (st *stage) append(ctx context.Context) (*state, error) {
 	// Step 3: one transaction. Before it lands the ledger is what it was, after it
 	// the entries are in; there is nothing in between.
 	var b kv.Batch
+	st.rows(&b, next, edge)
+	b.Set(indexKey(rowCheckpoint, next.checkpoint.Size), next.signed)
+	if err := s.kv.Commit(ctx, &b); err != nil {
+		return nil, s.stop(err)
+	}
+
+	// Step 4: a crash before the mark is written is repaired at the next open, which
+	// checks that the ledger extends the older mark.
+	if err := s.writeHighWater(next.signed); err != nil {
+		return nil, s.stop(err)
+	}
+	return next, nil
+}
+
+// rows sets what makes the staged entries entries of the ledger, and the policy in
+// force after them. All but the checkpoint.
+func (st *stage) rows(b *kv.Batch, next *state, edge []ledger.Tile) {
 	for i := range st.entries {
 		n := &st.entries[i]
 		d := digestOf(n.cid)
@@ -66,17 +83,6 @@ func (st *stage) append(ctx context.Context) (*state, error) {
 	for _, t := range edge {
 		b.Set(tileKey(t.Level, t.Index), t.Data)
 	}
-	b.Set(indexKey(rowCheckpoint, next.checkpoint.Size), next.signed)
-	if err := s.kv.Commit(ctx, &b); err != nil {
-		return nil, s.stop(err)
-	}
-
-	// Step 4: a crash before the mark is written is repaired at the next open, which
-	// checks that the ledger extends the older mark.
-	if err := s.writeHighWater(next.signed); err != nil {
-		return nil, s.stop(err)
-	}
-	return next, nil
 }
 
 func (st *stage) writeBlocks(ctx context.Context) error {

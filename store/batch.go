@@ -13,11 +13,12 @@ type Batch struct {
 	began  time.Time
 	names  map[string]bool
 	drafts []draft
+	heals  bool // the drafts are of entries that exist
 }
 
 // NewBatch begins a batch. One that is not committed leaves nothing in the ledger.
 func (s *Store) NewBatch() (*Batch, error) {
-	if err := s.appendable(); err != nil {
+	if err := s.writable(); err != nil {
 		return nil, err
 	}
 	return &Batch{s: s, began: time.Now(), names: map[string]bool{}}, nil
@@ -27,7 +28,8 @@ func (s *Store) NewBatch() (*Batch, error) {
 // bytes as FrameResult and PutResult have them.
 type Uploaded struct{ New, Stored uint64 }
 
-// Add stores a dataset, as Put does. up is for the books.
+// Add stores a dataset, as Put does. up is for the books. The datasets of a batch are all
+// healed (Input.Heal) or all recorded.
 func (b *Batch) Add(ctx context.Context, in Input, up Uploaded) error {
 	err := b.add(ctx, in, up)
 	if tell := b.s.opt.Observer.Put; tell != nil && err != nil {
@@ -40,14 +42,22 @@ func (b *Batch) add(ctx context.Context, in Input, up Uploaded) error {
 	if err := checkInputs([]Input{in}); err != nil {
 		return err
 	}
-	if b.names[in.Name] {
+	if len(b.drafts) > 0 && b.heals != in.Heal {
+		return fmt.Errorf("a put that gives blocks back appends nothing else: %w", ErrInvalid)
+	}
+	if b.heals = in.Heal; b.names[in.Name] && !b.heals {
 		return fmt.Errorf("two datasets are named %s: %w", in.Name, ErrInvalid)
 	}
 	if len(b.drafts) >= maxGroup {
 		return fmt.Errorf("more than %d datasets in one commit: %w", maxGroup, ErrInvalid)
 	}
-	if err := b.s.appendable(); err != nil {
+	if err := b.s.writable(); err != nil {
 		return err
+	}
+	if !b.heals {
+		if err := b.s.appendable(); err != nil {
+			return err
+		}
 	}
 	p, err := profileOf(in.Profile)
 	if err != nil {
@@ -66,10 +76,7 @@ func (b *Batch) add(ctx context.Context, in Input, up Uploaded) error {
 		if err := b.s.ingest(ctx, []*dataset{ds}, nil); err != nil {
 			return err
 		}
-		d = draft{
-			name: in.Name, profile: p.Name, times: in.Times, tree: ds.tree, kind: ds.kind,
-			parents: in.Parents, added: ds.added, curator: in.Curator,
-		}
+		d = ds.draft()
 	}
 	d.added.Plain += min(up.New, d.tree.Size)
 	d.added.Packed += min(up.Stored, d.tree.Size)
@@ -94,6 +101,16 @@ func (b *Batch) Commit(ctx context.Context) ([]PutResult, error) {
 func (b *Batch) commit(ctx context.Context) ([]PutResult, error) {
 	if len(b.drafts) == 0 {
 		return nil, fmt.Errorf("a commit without a dataset: %w", ErrInvalid)
+	}
+	if b.heals {
+		res := make([]PutResult, len(b.drafts))
+		for i := range b.drafts {
+			var err error
+			if res[i], err = b.s.healed(ctx, &b.drafts[i]); err != nil {
+				return nil, fmt.Errorf("heal: %w", err)
+			}
+		}
+		return res, nil
 	}
 	r := &commitRequest{drafts: b.drafts}
 	for i := range b.drafts {

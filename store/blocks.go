@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -130,7 +131,7 @@ func (s *Store) unreached(ctx context.Context, roots []cid.Cid, pass, passes uin
 			return true
 		}
 		for _, err := range s.blocks(ctx, root, enter) {
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrMissing) {
 				return 0, err
 			}
 		}

@@ -161,6 +161,10 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 		fail(err)
 		return
 	}
+	if err := s.beforeAppend(ctx); err != nil {
+		fail(err)
+		return
+	}
 	if err := s.checkSpace(kv.MaxBatchBytes); err != nil {
 		fail(err)
 		return
@@ -207,15 +211,16 @@ func (s *Store) publish(next *state) {
 }
 
 // genesis appends entry 0, the policy that admits the store's own curator.
-func (s *Store) genesis(ctx context.Context) error {
+func (s *Store) genesis(ctx context.Context, predecessor []byte) error {
 	curator, err := s.curator()
 	if err != nil {
 		return err
 	}
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
+	s.begun = true
 	st := s.newStage()
-	e := &ledger.Entry{Kind: ledger.KindPolicy, Previous: -1, Curators: []ledger.CuratorKey{curator.Curator()}}
+	e := &ledger.Entry{Kind: ledger.KindPolicy, Previous: -1, Curators: []ledger.CuratorKey{curator.Curator()}, Predecessor: predecessor}
 	if _, err := st.add(ctx, e, staged{}, curator, nil); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@
 //   - The ledger is never signed twice at one size: before each signature the root is
 //     recomputed from what is stored, and a mark outside the database tells when the
 //     database lost rows. On any doubt the store reads and does not append.
+//   - A ledger that is smaller than what was anchored of it reads and does not append.
+//     It can be rebuilt from what was published ([Restore]) and go on ([Resume]).
 //   - A full disk, a kill or a fault at any point leaves a store that opens again.
 //   - Memory is bounded by the buffers in circulation, whatever the input.
 //

@@ -17,6 +17,9 @@ import (
 // written. A nil range is the whole file; one that begins past the end is
 // ErrInvalid.
 func (s *Store) Get(ctx context.Context, o Object, r *Range, w io.Writer) (int64, error) {
+	if o.Info.Kind == 0 {
+		return 0, fmt.Errorf("get %s: %w", o, s.gone(errors.New("its root is missing")))
+	}
 	if o.Info.Kind != dag.KindFile {
 		return 0, fmt.Errorf("%s is not a file but a %v: %w", o, o.Info.Kind, ErrInvalid)
 	}

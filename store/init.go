@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/koii-network/scale/dag/ledger"
 )
@@ -60,37 +63,80 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 	if err := ledger.CheckOrigin(o.Origin); err != nil {
 		return fmt.Errorf("origin %q: %w (%v)", o.Origin, ErrInvalid, err)
 	}
-	dir, err := filepath.Abs(dir)
+	predecessor, err := o.Successor.predecessor()
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	if err := vacant(dir); err != nil {
+	dir, marker, err := claim(ctx, dir)
+	if err != nil {
 		return fmt.Errorf("init: %w", err)
+	}
+	defer marker.Close()
+	if err := populate(ctx, dir, o.Origin, predecessor); err != nil {
+		removeParts(dir)
+		return fmt.Errorf("init %s: %w", dir, err)
+	}
+	return unclaim(dir, marker)
+}
+
+// claim makes dir, or takes it if nothing is in it, for a store that is about to be
+// made there. It returns its absolute path.
+func claim(ctx context.Context, dir string) (string, *os.File, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := vacant(dir); err != nil {
+		return "", nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("init: %w", err)
+		return "", nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("init: %w", err)
+		return "", nil, err
 	}
 	// The marker tells leftovers from somebody's files, and its lock tells them from
 	// an Init that is under way.
 	marker, err := os.OpenFile(filepath.Join(dir, initFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("init: %w", err)
+		return "", nil, err
 	}
-	defer marker.Close()
 	if err := flock(ctx, marker, initWait); err != nil {
-		return fmt.Errorf("init %s: another process is at it: %w", dir, ErrBusy)
+		marker.Close()
+		return "", nil, fmt.Errorf("%s: another process is at it: %w", dir, ErrBusy)
 	}
 	if Exists(dir) { // made while we waited
-		return fmt.Errorf("store %s %w", dir, ErrExists)
+		marker.Close()
+		return "", nil, fmt.Errorf("store %s %w", dir, ErrExists)
 	}
-	if err := populate(ctx, dir, o); err != nil {
-		removeParts(dir)
-		return fmt.Errorf("init %s: %w", dir, err)
-	}
+	return dir, marker, nil
+}
+
+// unclaim ends what claim began, once there is a store.
+func unclaim(dir string, marker *os.File) error {
 	return errors.Join(os.Remove(marker.Name()), syncDir(dir), syncDir(filepath.Dir(dir)))
+}
+
+// predecessor returns what entry 0 says of the log before, nil for nothing: its last
+// checkpoint with its own signature alone.
+func (o *Successor) predecessor() ([]byte, error) {
+	if o == nil {
+		return nil, nil
+	}
+	v, err := note.NewVerifier(o.VKey)
+	if err != nil {
+		return nil, fmt.Errorf("public key of the log before: %w: %w", ErrInvalid, err)
+	}
+	c, err := ledger.OpenCheckpoint(o.Checkpoint, v)
+	if err == nil && c.Size < 1 {
+		err = errors.New("it has no entry")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("last checkpoint of the log before: %w: %w", ErrInvalid, err)
+	}
+	text, lines, _ := bytes.Cut(o.Checkpoint, []byte("\n\n"))
+	line, _, _ := bytes.Cut(lines, []byte("\n"))
+	return slices.Concat(text, []byte("\n\n"), line, []byte("\n")), nil
 }
 
 // initWait is how long Init waits for another one.
@@ -120,7 +166,7 @@ func vacant(dir string) error {
 }
 
 // parts are what Init makes besides scale.json and its marker.
-var parts = []string{keysDir, kvDir, packsDir, lockFile, ballastFile, highWaterFile, highWaterFile + ".new", configFile + ".new"}
+var parts = []string{keysDir, kvDir, packsDir, lockFile, ballastFile, highWaterFile, highWaterFile + ".new", configFile + ".new", closedFile, extensionsDir}
 
 func removeParts(dir string) error {
 	var errs []error
@@ -130,7 +176,8 @@ func removeParts(dir string) error {
 	return errors.Join(errs...)
 }
 
-func populate(ctx context.Context, dir string, o InitOptions) error {
+// makeParts makes the directories of an empty store.
+func makeParts(dir string) error {
 	if err := removeParts(dir); err != nil {
 		return err
 	}
@@ -142,18 +189,30 @@ func populate(ctx context.Context, dir string, o InitOptions) error {
 			return err
 		}
 	}
-	vkey, err := makeKeys(dir, o.Origin)
+	return nil
+}
+
+func populate(ctx context.Context, dir, origin string, predecessor []byte) error {
+	if err := makeParts(dir); err != nil {
+		return err
+	}
+	vkey, err := makeKeys(dir, origin)
 	if err != nil {
 		return err
 	}
-	c := config{Format: Format, Origin: o.Origin, VKey: vkey}
+	c := config{Format: Format, Origin: origin, VKey: vkey}
 	s, err := open(ctx, dir, Options{}, c, true)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.genesis(ctx), s.Close()); err != nil {
+	if err := errors.Join(s.genesis(ctx, predecessor), s.Close()); err != nil {
 		return err
 	}
+	return c.write(dir)
+}
+
+// write makes the directory a store.
+func (c config) write(dir string) error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err

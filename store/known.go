@@ -23,6 +23,14 @@ func (s *Store) known(ctx context.Context, in *Input, p *dag.Profile) (draft, er
 	if err != nil {
 		return draft{}, fmt.Errorf("dataset %v for %s: %w", in.Known, in.Name, storeError(err))
 	}
+	if s.restored > 0 {
+		w := wholeness{s: s}
+		if n, err := w.missing(ctx, e.Root); err != nil {
+			return draft{}, err
+		} else if n > 0 {
+			return draft{}, fmt.Errorf("dataset %v for %s: %w", in.Known, in.Name, s.gone(fmt.Errorf("%d of its blocks are missing", n)))
+		}
+	}
 	return draft{
 		name: in.Name, profile: p.Name, times: in.Times, kind: info.Kind, parents: in.Parents, curator: in.Curator,
 		tree: dag.Tree{Root: e.Root, Commitment: e.Commitment, Size: e.Size, Files: e.Files, Leaves: e.Leaves, Chunks: e.Chunks},

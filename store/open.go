@@ -47,6 +47,17 @@ type Store struct {
 	// doubt says why nothing may be appended, or is nil. Set at open.
 	doubt error
 
+	// frozen says why the ledger does not grow though blocks may be stored, or is nil;
+	// restored is how many of the first entries came without their blocks. Set at open.
+	frozen   error
+	restored int64
+
+	// behind is set when a chain was found to know a larger ledger.
+	behind atomic.Pointer[error]
+
+	clean bool // the one who appended last closed the store
+	begun bool // something was appended, or is about to be; guarded by commitMu
+
 	// stopped is set by a commit whose outcome is unknown.
 	stopped atomic.Pointer[error]
 
@@ -173,13 +184,17 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 	if s.opener, err = compress.NewOpener(); err != nil {
 		return nil, err
 	}
-	db, err := badgerkv.Open(filepath.Join(dir, kvDir), badgerkv.Options{Logger: o.Logger})
+	db, err := badgerkv.Open(filepath.Join(dir, kvDir), badgerkv.Options{Logger: o.Logger, Bulk: o.bulk})
 	if err != nil {
 		return nil, fmt.Errorf("open the index of store %s: %w", dir, storeError(err))
 	}
 	s.kv = db
 	if o.WrapKV != nil {
 		s.kv = o.WrapKV(db)
+	}
+	s.clean = closedCleanly(dir)
+	if err := s.loadRestored(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	tail, err := s.loadTail(ctx)
 	if err != nil {
@@ -227,6 +242,11 @@ func (s *Store) Close() error {
 	if s.opener != nil {
 		s.opener.Close()
 	}
+	if s.begun && s.stopped.Load() == nil && errors.Join(errs...) == nil {
+		if err := markClosed(s.dir); err != nil {
+			s.log.Warn("the store is closed, but cannot be marked so", "err", err)
+		}
+	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Release())
 	}
@@ -237,7 +257,15 @@ func (s *Store) Close() error {
 }
 
 // Doubt returns nil, or why the store reads but does not append.
-func (s *Store) Doubt() error { return s.doubt }
+func (s *Store) Doubt() error {
+	if p := s.behind.Load(); p != nil && s.doubt == nil {
+		return *p
+	}
+	if s.doubt == nil {
+		return s.frozen
+	}
+	return s.doubt
+}
 
 // Stopped returns nil, or why the store has stopped appending since it was opened: an
 // error of class ErrStopped.
@@ -293,6 +321,17 @@ func (s *Store) loadTail(ctx context.Context) (pack.Tail, error) {
 
 // appendable returns why nothing may be appended, or nil.
 func (s *Store) appendable() error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if p := s.behind.Load(); p != nil {
+		return *p
+	}
+	return s.frozen
+}
+
+// writable returns why no blocks may be stored, or nil.
+func (s *Store) writable() error {
 	if s.doubt != nil {
 		return s.doubt
 	}

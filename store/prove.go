@@ -9,6 +9,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/dag/proof"
+	"github.com/koii-network/scale/store/kv"
 )
 
 // proverBytes bounds the memory in which rows and nodes are kept for proofs: some 350
@@ -36,9 +37,12 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 	if err != nil {
 		return nil, err
 	}
-	st := s.published.Load()
-	p := &proof.Proof{EntryBlock: e.Block, Index: e.Index, Checkpoint: st.signed}
-	if p.Inclusion, err = s.inclusions.Inclusion(ctx, st.checkpoint.Size, e.Index); err != nil {
+	signed, size, err := s.provenAt(ctx, e.Index, opt.At)
+	if err != nil {
+		return nil, err
+	}
+	p := &proof.Proof{EntryBlock: e.Block, Index: e.Index, Checkpoint: signed}
+	if p.Inclusion, err = s.inclusions.Inclusion(ctx, size, e.Index); err != nil {
 		return nil, err
 	}
 	if opt.Manifest {
@@ -103,4 +107,31 @@ func (s *Store) proveRange(ctx context.Context, o Object, l dag.FileLeaf, r Rang
 	}
 	p.Left, p.Right, err = s.prover.ProveChunks(ctx, o.CID, l, run.First, run.Last)
 	return p, err
+}
+
+// provenAt returns the signed checkpoint of a size that covers an entry, and its size.
+func (s *Store) provenAt(ctx context.Context, entry, at int64) ([]byte, int64, error) {
+	st := s.published.Load()
+	newest := st.checkpoint.Size
+	switch {
+	case at == 0 || at == newest:
+		return st.signed, newest, nil
+	case at <= entry || at > newest:
+		return nil, 0, fmt.Errorf("entry :%d in a tree of %d entries, of a ledger of %d: %w", entry, at, newest, ErrInvalid)
+	}
+	signed, err := s.kv.Get(ctx, indexKey(rowCheckpoint, at), nil)
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, 0, fmt.Errorf("no checkpoint of %d entries was signed, or it was not restored: %w", at, ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := ledger.OpenCheckpoint(signed, s.verifier)
+	if err == nil && c.Size != at {
+		err = fmt.Errorf("it is of %d entries", c.Size)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("checkpoint of size %d: %w: %w", at, ErrCorrupt, err)
+	}
+	return signed, at, nil
 }

@@ -50,6 +50,9 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 	if err := checkInputs(in); err != nil {
 		return nil, err
 	}
+	if len(in) > 0 && in[0].Heal {
+		return s.heal(ctx, in, o)
+	}
 	if err := s.appendable(); err != nil {
 		return nil, err
 	}
@@ -83,10 +86,7 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 	}
 	for i, ds := range sets {
 		if ds != nil {
-			r.drafts[i] = draft{
-				name: ds.in.Name, profile: ds.profile.Name, times: ds.in.Times, tree: ds.tree, kind: ds.kind,
-				parents: ds.in.Parents, added: ds.added, curator: ds.in.Curator,
-			}
+			r.drafts[i] = ds.draft()
 		}
 	}
 	res, err := s.commit(ctx, r)
@@ -111,10 +111,13 @@ func checkInputs(in []Input) error {
 	}
 	names := make(map[string]bool, len(in))
 	for _, i := range in {
-		if err := ledger.CheckName(i.Name); err != nil {
+		if err := ledger.CheckName(i.Name); err != nil && (!i.Heal || i.Name != "") {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		if names[i.Name] {
+		if i.Heal != in[0].Heal || i.Heal && i.Known.Defined() {
+			return fmt.Errorf("a put that gives blocks back needs the data, and appends nothing else: %w", ErrInvalid)
+		}
+		if names[i.Name] && !i.Heal {
 			return fmt.Errorf("two datasets are named %s: %w", i.Name, ErrInvalid)
 		}
 		names[i.Name] = true

@@ -217,7 +217,7 @@ func (s *Store) chunkRow(ctx context.Context, ref dag.ChunkRef) (chunkRow, error
 	var scratch [64]byte
 	b, err := s.kv.Get(ctx, digestKey(rowChunk, ref.Digest), scratch[:0])
 	if errors.Is(err, kv.ErrNotFound) {
-		err = fmt.Errorf("not in the index: %w", ErrCorrupt)
+		err = s.gone(errors.New("not in the index"))
 	}
 	var r chunkRow
 	if err == nil {
@@ -237,7 +237,7 @@ func (s *Store) chunkRow(ctx context.Context, ref dag.ChunkRef) (chunkRow, error
 func (s *Store) Node(ctx context.Context, d dag.Digest) ([]byte, error) {
 	b, err := s.kv.Get(ctx, digestKey(rowNode, d), nil)
 	if errors.Is(err, kv.ErrNotFound) {
-		return nil, fmt.Errorf("node %v is missing: %w", dag.NodeCID(d), ErrCorrupt)
+		return nil, s.gone(fmt.Errorf("node %v is missing", dag.NodeCID(d)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("node %v: %w", dag.NodeCID(d), storeError(err))
@@ -255,7 +255,7 @@ func (s *Store) Row(ctx context.Context, h dag.Hash) ([]byte, error) {
 		var err error
 		row, err = s.kv.Get(ctx, commitmentKey(h, part), row)
 		if errors.Is(err, kv.ErrNotFound) {
-			return nil, fmt.Errorf("commitment row %v is missing: %w", h, ErrCorrupt)
+			return nil, s.gone(fmt.Errorf("commitment row %v is missing", h))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("commitment row %v: %w", h, storeError(err))

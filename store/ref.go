@@ -46,7 +46,10 @@ func (s *Store) Resolve(ctx context.Context, ref string) (Object, error) {
 			return Object{}, fmt.Errorf("%q: %w", ref, storeError(err))
 		}
 	}
-	if o.Info, err = dag.Stat(ctx, s, o.CID); err != nil {
+	if o.Info, err = dag.Stat(ctx, s, o.CID); path == "" {
+		o.Info, err = s.unlessGone(o.Info, err)
+	}
+	if err != nil {
 		return Object{}, fmt.Errorf("%q: %w", ref, storeError(err))
 	}
 	switch {

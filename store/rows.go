@@ -26,6 +26,8 @@ const (
 	rowRoot       = 'k' // root digest, entry index -> nothing
 	rowPut        = 'q' // entry index -> what the put added
 	rowTail       = 'p' // end of the durable part of the packs
+	rowAnchor     = 'a' // chain, kind of row, size -> outbox of anchors
+	rowRestored   = 'r' // how much of the ledger came without its blocks
 	rowTotals     = 's' // running totals of chunks, plain and packed bytes
 )
 

@@ -29,6 +29,8 @@ func TestRows(t *testing.T) {
 	}
 	for prefix, key := range map[string][]byte{
 		"74000000000000000007": tileKey(0, 7), "6e6e616d650000000002": nameKey("name", 2), "690000000000000005": indexKey(rowIndex, 5),
+		"616b3200720000000000000007": outboxKey("k2", outboxRow, 7), "616b320076fffffffffffffff8": outboxKey("k2", outboxBack, 7), "616b32006f0000000000000007": outboxKey("k2", outboxOpen, 7),
+		"72": {rowRestored}, "c00200": restoredRow{size: 320}.append(nil), "c00201": restoredRow{size: 320, resumed: true}.append(nil),
 	} {
 		if got := hexOf(key); got != prefix {
 			t.Errorf("key %s, want %s", got, prefix)
@@ -50,7 +52,13 @@ func hexOf(b []byte) string {
 func FuzzRows(f *testing.F) {
 	f.Add([]byte{3, 0x80, 0x80, 0x80, 0x80, 0x20, 0xf0, 0xa2, 0x04, 0xd2, 0x09, 0x80, 0x80, 0x08})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0, 0, 0, 0})
+	f.Add([]byte{0xc0, 2, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := parseRestoredRow(b); err == nil {
+			if back, err := parseRestoredRow(r.append(nil)); err != nil || back != r || r.size < 1 {
+				t.Errorf("%x parses to %+v, which reads back as %+v, %v", b, r, back, err)
+			}
+		}
 		if r, err := parseChunkRow(b); err == nil {
 			if back, err := parseChunkRow(r.append(nil)); err != nil || back != r {
 				t.Errorf("%x parses to %+v, which reads back as %+v, %v", b, r, back, err)

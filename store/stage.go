@@ -184,6 +184,12 @@ func (st *stage) add(ctx context.Context, e *ledger.Entry, n staged, curator Sig
 	if err != nil {
 		return n, storeError(err)
 	}
+	return st.push(n), nil
+}
+
+// push gives a checked entry its place.
+func (st *stage) push(n staged) staged {
+	e := n.entry
 	n.index = st.base.checkpoint.Size + int64(len(st.entries))
 	st.entries = append(st.entries, n)
 	st.places[n.cid] = n.index
@@ -195,7 +201,7 @@ func (st *stage) add(ctx context.Context, e *ledger.Entry, n staged, curator Sig
 		st.touched = append(st.touched, old)
 		st.newest[e.Name] = &nameEntry{slot: slot{name: e.Name, version: n.version, index: n.index}, cid: n.cid, entry: n.entry}
 	}
-	return n, nil
+	return n
 }
 
 // sign signs an entry and reads it as anyone else will read it before it is kept.

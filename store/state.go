@@ -74,6 +74,7 @@ func (s *Store) loadState(ctx context.Context, fresh bool) error {
 		return nil
 	}
 	st.policy = e.Entry
+	s.doubt = s.checkAnchored(ctx, st.checkpoint.Size)
 	return nil
 }
 

@@ -95,7 +95,7 @@ type openers struct {
 // and what it added is durable only after Finish.
 func (u *Upload) Add(ctx context.Context, f pack.Frame) (FrameResult, error) {
 	res := FrameResult{Chunks: len(f.Chunks)}
-	if err := u.s.appendable(); err != nil {
+	if err := u.s.writable(); err != nil {
 		return res, err
 	}
 	if err := checkFrame(&f); err != nil {

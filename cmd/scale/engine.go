@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/dag/proof"
 	"github.com/koii-network/scale/grpcapi"
@@ -44,6 +45,14 @@ type engine interface {
 	Policy(ctx context.Context) (store.PolicyInfo, error)
 	AddCurator(ctx context.Context, key ledger.CuratorKey, signer store.Signer) (store.PolicyInfo, bool, error)
 	RemoveCurator(ctx context.Context, key ledger.CuratorKey, signer store.Signer) (store.PolicyInfo, bool, error)
+
+	AnchorChains(ctx context.Context) (chains []anchor.ChainState, working bool, err error)
+	Anchors(ctx context.Context, chain string) iter.Seq2[*anchor.Row, error]
+	AnchorReceipts(ctx context.Context, entry int64) (claims []anchor.Claim, final int64, err error)
+	AnchorNow(ctx context.Context, chain string) (size int64, chains []string, err error)
+	WatchAnchors(ctx context.Context, chain string) iter.Seq2[*anchor.Row, error]
+	AnchorConfig(ctx context.Context) (anchor.Config, error)
+	ConfigureAnchors(ctx context.Context, c anchor.ChainConfig, remove bool) error
 
 	Close() error
 }

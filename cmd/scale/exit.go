@@ -9,6 +9,7 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/ledger"
@@ -28,8 +29,9 @@ const (
 	exitBusy     = 5
 	exitNoSpace  = 6
 	exitSkipped  = 7 // done, but --skip-unreadable left something out
-	// Something elsewhere cannot be reached, or has no time for us now: a node. It says
-	// nothing about the data, and the same command may succeed later.
+	// Something elsewhere cannot be reached, or has no time for us now: a node, a chain; or
+	// an anchor is not final yet. It says nothing about the data, and the same command may
+	// succeed later.
 	exitElsewhere = 8
 )
 
@@ -56,6 +58,11 @@ var exitCodes = []struct {
 	{grpcapi.ErrNode, exitRefused},
 	{grpcapi.ErrToken, exitFailed},
 	{grpcapi.ErrScope, exitFailed},
+	{anchor.ErrForged, exitRefused},
+	{anchor.ErrNotFinal, exitElsewhere},
+	{anchor.ErrUnavailable, exitElsewhere},
+	{anchor.ErrNoChain, exitNotFound},
+	{anchor.ErrConfig, exitUsage},
 	{store.ErrBusy, exitBusy},
 	{store.ErrNoSpace, exitNoSpace},
 	{kv.ErrNoSpace, exitNoSpace},
@@ -73,6 +80,7 @@ var exitCodes = []struct {
 	{audit.ErrFormat, exitUsage},
 	{errDamaged, exitRefused},
 	{store.ErrCorrupt, exitRefused},
+	{store.ErrMismatch, exitRefused},
 	{store.ErrReadOnly, exitRefused}, // the ledger is not the one it was
 	{ledger.ErrCorrupt, exitRefused},
 	{dag.ErrFormat, exitRefused},

@@ -1,27 +1,49 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store"
 )
 
 func (a *app) initCommand() *cobra.Command {
 	var o store.InitOptions
+	var successor, oldKey string
 	cmd := &cobra.Command{
 		Use:   "init [--origin NAME]",
 		Short: "Make a store",
 		Long: `Makes a store with the key of its log and the key of its curator, both for its owner
 alone (mode 0600) and never printed. Prints the log's public key (vkey): give it to
-those who are to verify your proofs.`,
+those who are to verify your proofs.
+
+--successor begins a log that carries on another one, which cannot be continued: its first
+entry names the last checkpoint of the old one (a file: "scale log", the memo of its last
+anchor), whose public key --successor-key has. The old log's datasets are not brought along.`,
 		Example: `  scale init
-  scale init --store /data/scale --origin data.example.org/scale`,
+  scale init --store /data/scale --origin data.example.org/scale
+  scale init --origin data.example.org/scale-2 --successor last.checkpoint --successor-key old.vkey`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`name` of the log, unique in the world; default is a random one")
+	cmd.Flags().StringVar(&successor, "successor", "", "`file` with the last checkpoint of the log that this one carries on")
+	cmd.Flags().StringVar(&oldKey, "successor-key", "", "that log's public `key` (vkey), or a file that holds it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if (successor == "") != (oldKey == "") {
+			return usagef("--successor and --successor-key go together")
+		}
+		if successor != "" {
+			old, err := readSuccessor(successor, oldKey)
+			if err != nil {
+				return err
+			}
+			o.Successor = old
+		}
 		dir, _, err := a.storeDir()
 		if err != nil {
 			return err
@@ -43,4 +65,22 @@ those who are to verify your proofs.`,
 		return a.printf("%s\n", vkey)
 	}
 	return cmd
+}
+
+// readSuccessor reads what names the log before.
+func readSuccessor(checkpoint, key string) (*store.Successor, error) {
+	f, err := os.Open(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("--successor: %w", err)
+	}
+	defer f.Close() // read only
+	b, err := io.ReadAll(io.LimitReader(f, ledger.MaxCheckpoint+1))
+	if err != nil {
+		return nil, fmt.Errorf("--successor: %w", err)
+	}
+	vkey, err := logKey(key)
+	if err != nil {
+		return nil, usagef("--successor-key: %w", err)
+	}
+	return &store.Successor{Checkpoint: b, VKey: vkey}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func (a *app) keyCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  group,
 	}
-	cmd.AddCommand(a.keyShowCommand(), a.keyExportCommand())
+	cmd.AddCommand(a.keyShowCommand(), a.keyExportCommand(), a.keyNameCommand())
 	return cmd
 }
 
@@ -87,7 +88,7 @@ func (a *app) keyExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export -o FILE",
 		Short: "Write the private keys to a file, encrypted with a passphrase",
-		Long: `Writes the keys of the log and of the curator to FILE (mode 0600) as a tar archive
+		Long: `Writes the keys of the log, of the curator and of private names to FILE (mode 0600) as a tar archive
 encrypted with a passphrase, in the age format. Whoever has both can sign in the name
 of this log. To put the keys back into a store:
 
@@ -132,8 +133,11 @@ of this log. To put the keys back into a store:
 // readKeys reads the key files of a store.
 func readKeys(dir string) (map[string][]byte, error) {
 	files := make(map[string][]byte)
-	for _, name := range []string{"log.key", "curator.json"} {
+	for _, name := range []string{"log.key", "curator.json", nameKeyFile} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
+		if name == nameKeyFile && errors.Is(err, fs.ErrNotExist) {
+			continue // made when it is first needed
+		}
 		if err != nil {
 			return nil, fmt.Errorf("export keys: %w (%w)", store.ErrKeys, err)
 		}

@@ -34,22 +34,37 @@ var layers = map[string]struct{ imports, tests []string }{
 	"store/ingest":    {imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/fstree", "store/pack"}},
 	"store": {
 		imports: []string{"compress", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/ingest", "store/kv", "store/pack"},
-		tests:   []string{"store/check", "store/storetest"},
+		tests:   []string{"anchor", "store/check", "store/storetest"},
 	},
 	"store/check": {
 		imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/ledger", "dag/proof", "store/badgerkv", "store/kv", "store/pack"},
 		tests:   []string{"store", "store/storetest"},
 	},
+	"anchor":           {imports: []string{"dag/ledger"}, tests: []string{"anchor/extension", "anchor/k2", "anchor/arweave", "dag", "dag/proof", "store"}},
+	"anchor/endpoint":  {imports: []string{"anchor"}, tests: []string{"anchor/anchortest"}},
+	"anchor/extension": {imports: []string{"anchor", "compress", "dag/ledger"}},
+	"anchor/k2":        {imports: []string{"anchor", "anchor/endpoint"}, tests: []string{"anchor/anchortest", "anchor/devnet", "dag/ledger", "store"}},
+	"anchor/arweave":   {imports: []string{"anchor", "anchor/endpoint"}, tests: []string{"anchor/anchortest", "anchor/devnet", "anchor/extension", "anchor/k2", "dag/ledger", "store"}},
+	// What anchors one store: its configuration, the worker of it, restoring.
+	"anchor/agent": {
+		imports: []string{"anchor", "anchor/arweave", "anchor/endpoint", "anchor/extension", "anchor/k2", "dag/ledger", "dag/proof", "store"},
+		tests:   []string{"anchor/anchortest", "anchor/devnet"},
+	},
+	// Local chains, and faults on the way to them: no part of the product.
+	"anchor/devnet":       {},
+	"anchor/devnet/serve": {imports: []string{"anchor/arweave", "anchor/devnet"}},
+	"anchor/anchortest":   {imports: []string{"anchor"}, tests: []string{"anchor", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "dag/ledger", "store"}},
 	// The generated code, which needs none of ours: other languages make the same from the files.
 	"proto/scale/v1": {},
 	// The client chunks, seals and verifies at its own end, so it needs what the engine is made of.
-	"grpcapi": {imports: []string{"compress", "dag", "dag/audit", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "proto/scale/v1", "store", "store/check", "store/ingest", "store/pack"}, tests: []string{"store/kv", "store/storetest"}},
+	"grpcapi": {imports: []string{"anchor", "compress", "dag", "dag/audit", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "proto/scale/v1", "store", "store/check", "store/ingest", "store/pack"}, tests: []string{"store/kv", "store/storetest"}},
 	"cmd/scale": {
-		imports: []string{"compress", "grpcapi", "proto/scale/v1", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store", "store/badgerkv", "store/check", "store/kv", "store/pack"},
-		tests:   []string{"store/storetest"},
+		imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/endpoint", "anchor/k2", "compress", "grpcapi", "proto/scale/v1", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store", "store/badgerkv", "store/check", "store/kv", "store/pack"},
+		tests:   []string{"anchor/devnet", "store/storetest"},
 	},
 	// bench drives the binary as its users do, and what the binary has no verb for by its API.
-	"bench": {imports: []string{"proto/scale/v1", "store"}},
+	// Anchors it measures without the binary, against the local chains.
+	"bench": {imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "proto/scale/v1", "store"}},
 }
 
 // owners names the packages that alone may import a library (or one below it), so
@@ -60,6 +75,10 @@ var owners = map[string][]string{
 	"github.com/klauspost/compress":         {"compress"},
 	"github.com/spf13/cobra":                {"cmd/scale"},
 	"filippo.io/age":                        {"cmd/scale"},
+	"filippo.io/edwards25519":               {"dag/ledger"},
+	// The servers of a test network make keys for it.
+	"github.com/gagliardetto/solana-go": {"anchor/k2", "anchor/devnet/serve"},
+	"github.com/everFinance/goar":       {"anchor/arweave"},
 }
 
 // pure packages compute: they touch no file, no network and no process.
@@ -95,7 +114,7 @@ func TestLayering(t *testing.T) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if file != root && (name[0] == '.' || name[0] == '_' || name == "testdata") {
+			if file != root && (name[0] == '.' || name[0] == '_' || name == "testdata" || name == "node_modules") {
 				return filepath.SkipDir
 			}
 			return nil
@@ -158,7 +177,7 @@ func refused(pkg, imported string, test bool) string {
 	if test {
 		return ""
 	}
-	if within(imported, "testing") && pkg != "store/storetest" {
+	if within(imported, "testing") && pkg != "store/storetest" && pkg != "anchor/anchortest" {
 		return "testing is for tests"
 	}
 	if slices.Contains(pure, pkg) && slices.ContainsFunc(impure, func(i string) bool { return within(imported, i) }) {

@@ -45,7 +45,7 @@ It commits to every entry there is.`,
 		}
 		return a.printf("%s", p.Checkpoint)
 	}
-	cmd.AddCommand(a.logEntriesCommand(), a.logConsistencyCommand(), a.logExportCommand())
+	cmd.AddCommand(a.logEntriesCommand(), a.logConsistencyCommand(), a.logExportCommand(), a.logResumeCommand())
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/anchor/agent"
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
@@ -27,6 +28,12 @@ type place struct {
 	dir     string
 	command string
 	level   compress.Level
+	// anchoring, if set, begins to make anchors, for a verb that needs them: this process
+	// does so when it owns the store.
+	anchoring func(*agent.Agent)
+	// patience is how long to wait for the store when another process has it, for a verb
+	// that has to own it.
+	patience time.Duration
 
 	mu     sync.Mutex
 	joined bool   // as a guest: it is in the middle of its work
@@ -152,6 +159,7 @@ func (g *guest) Close() error { return errors.Join(g.Client.Close(), g.place.clo
 // An owner is a store that this process owns and serves.
 type owner struct {
 	*store.Store
+	agent  *agent.Agent
 	place  *place
 	socket net.Listener // nil if there is none: others then wait
 	server *grpcapi.Server
@@ -161,11 +169,16 @@ type owner struct {
 
 // own opens the store and serves it to this user's other processes.
 func (p *place) own() (*owner, error) {
-	s, err := store.Open(p.ctx, p.dir, store.Options{Level: p.level, Command: p.command, TempDir: tempDir()})
+	s, err := store.Open(p.ctx, p.dir, store.Options{
+		WaitLock: p.patience, Level: p.level, Command: p.command, TempDir: tempDir(), Seen: agent.SeenBy(p.dir),
+	})
 	if err != nil {
 		return nil, err
 	}
-	o := &owner{Store: s, place: p}
+	o := &owner{Store: s, place: p, agent: agent.New(s, agent.Options{Logger: p.a.nodeLog()})}
+	if p.anchoring != nil {
+		p.anchoring(o.agent)
+	}
 	// Where there cannot be a socket, as on some network file systems, others wait.
 	if o.socket, err = grpcapi.ListenPrivate(p.dir); err != nil {
 		return o, nil
@@ -173,7 +186,7 @@ func (p *place) own() (*owner, error) {
 	o.tokens = grpcapi.OpenTokens(p.dir)
 	var auth grpcapi.Authenticator // lets in whoever comes through the socket, and nobody else
 	o.server, err = grpcapi.NewServer(s, grpcapi.ServerOptions{
-		Authenticate: auth.Authenticate, Credentials: grpcapi.Credentials(nil), Tokens: o.tokens, Version: buildVersion(),
+		Authenticate: auth.Authenticate, Credentials: grpcapi.Credentials(nil), Tokens: o.tokens, Anchors: o.agent, Version: buildVersion(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -205,17 +218,28 @@ func (o *owner) Close() error {
 		}
 		o.tokens.Close()
 	}
+	o.agent.Close()
 	return errors.Join(append(errs, o.Store.Close())...)
 }
 
 // open opens the store, or the node, that a verb works on. The caller closes it.
 func (a *app) open(cmd *cobra.Command, level compress.Level) (e engine, err error) {
+	return a.openAs(cmd, level, nil)
+}
+
+// openAnchoring is open for a verb that needs anchors to be made meanwhile, in the way
+// that anchoring begins.
+func (a *app) openAnchoring(cmd *cobra.Command, anchoring func(*agent.Agent)) (engine, error) {
+	return a.openAs(cmd, compress.Default, anchoring)
+}
+
+func (a *app) openAs(cmd *cobra.Command, level compress.Level, anchoring func(*agent.Agent)) (e engine, err error) {
 	if a.remote() {
 		e, err = a.dial(cmd, level)
 	} else {
 		var dir string
 		if dir, err = a.existing(cmd.Context()); err == nil {
-			p := &place{a: a, ctx: cmd.Context(), dir: dir, command: cmd.CommandPath(), level: level}
+			p := &place{a: a, ctx: cmd.Context(), dir: dir, command: cmd.CommandPath(), level: level, anchoring: anchoring}
 			e, err = p.open()
 		}
 	}

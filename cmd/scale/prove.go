@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koii-network/scale/anchor/agent"
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/proof"
@@ -16,6 +19,9 @@ import (
 type proveFlags struct {
 	rng, out, data      string
 	manifest, overwrite bool
+	anchored            bool
+	rule                string
+	timeout             time.Duration
 }
 
 func (a *app) proveCommand() *cobra.Command {
@@ -29,9 +35,14 @@ Whoever has the proof, the data and the log's public key can verify it.
 A range is proven as the smallest run of whole chunks around it; standard error says
 which bytes these are, and --data writes them, ready for "scale verify".
 With --manifest the proof of a dataset holds the list of its files, so that
-verification can name what differs; it grows with the number of files.`,
+verification can name what differs; it grows with the number of files.
+
+The receipts of anchors that cover it are put into the proof. --anchored waits for one that
+is final first; --anchors says on how many of the configured chains. "scale upgrade" adds
+those that come later.`,
 		Example: `  scale prove photos -o photos.tlog-proof
   scale prove photos/a.jpg > a.tlog-proof
+  scale prove photos --anchored --anchors all -o photos.tlog-proof
   scale prove big.tar --range 1G:1025M --data part.bin -o part.tlog-proof`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -41,13 +52,23 @@ verification can name what differs; it grows with the number of files.`,
 	fl.StringVarP(&f.out, "output", "o", "", "`file` for the proof instead of standard output")
 	fl.StringVar(&f.data, "data", "", "`file` for the bytes that the proof covers")
 	fl.BoolVar(&f.overwrite, "overwrite", false, "replace files that exist")
+	fl.BoolVar(&f.anchored, "anchored", false, "wait until a final anchor covers it")
+	fl.StringVar(&f.rule, "anchors", "any", "with --anchored: "+rulePlain)
+	fl.DurationVar(&f.timeout, "timeout", 0, "with --anchored: how long to wait at most; then the exit code is 8. 0 is for ever")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.prove(cmd, args[0], f) }
 	return cmd
 }
 
 func (a *app) prove(cmd *cobra.Command, ref string, f proveFlags) (err error) {
 	ctx := cmd.Context()
-	s, err := a.open(cmd, compress.Default)
+	if _, err := parseRule(f.rule, math.MaxInt); err != nil {
+		return err
+	}
+	open := func() (engine, error) { return a.open(cmd, compress.Default) }
+	if f.anchored {
+		open = func() (engine, error) { return a.openAnchoring(cmd, (*agent.Agent).Start) }
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}
@@ -70,6 +91,11 @@ func (a *app) prove(cmd *cobra.Command, ref string, f proveFlags) (err error) {
 	po := store.ProveOptions{Manifest: f.manifest}
 	if f.rng != "" {
 		if po.Range, err = parseRange(f.rng, o.Info.Size); err != nil {
+			return err
+		}
+	}
+	if f.anchored {
+		if err := a.awaitAnchors(ctx, s, o, f); err != nil {
 			return err
 		}
 	}
@@ -116,6 +142,7 @@ type proofView struct {
 	To       uint64    `json:"to"`
 	Entry    int64     `json:"entry"`
 	Manifest bool      `json:"manifest"`
+	Receipts int       `json:"receipts"`
 	Bytes    int       `json:"bytes"`
 	Output   string    `json:"output,omitempty"`
 	Proof    string    `json:"proof,omitempty"` // unless it went to a file
@@ -131,7 +158,7 @@ func (a *app) printProof(f proveFlags, o store.Object, p *proof.Proof, b []byte,
 	}
 	v := proofView{
 		Dataset: o.Dataset.Name, CID: o.Dataset.CID.String(), From: covered.From, To: covered.To,
-		Entry: p.Index, Manifest: f.manifest, Bytes: len(b), Output: f.out,
+		Entry: p.Index, Manifest: f.manifest, Receipts: len(p.Receipts), Bytes: len(b), Output: f.out,
 	}
 	if p.File != nil {
 		file := viewPath(p.File.Leaf.Path)

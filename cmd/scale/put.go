@@ -24,6 +24,8 @@ type putFlags struct {
 	name, profile, level, curatorKey string
 	parents, exclude                 []string
 	each, skipUnreadable, mtime      bool
+	heal, privateName                bool
+	nameKey                          string
 }
 
 func (a *app) putCommand() *cobra.Command {
@@ -42,7 +44,15 @@ sockets and pipes in a directory are left out and named.
 Through a node only what it lacks is sent: each PATH is cut and hashed here first.
 
 When a file cannot be read, or changes while it is read, nothing is recorded, unless
---skip-unreadable leaves it out; the exit code is then 7.`,
+--skip-unreadable leaves it out; the exit code is then 7.
+
+With --private-name the ledger, which may be public, does not show the name but a salted
+digest of it: private-... . Versions of one name get the same. "scale key name NAME" says
+which it is, and gives what proves the name to others.
+
+--heal stores the blocks of datasets that the ledger has already and appends nothing: after
+"scale restore", or when blocks were lost. PATH must be what was put, with the same --profile
+and --mtime; another one is refused with exit code 4.`,
 		Example: `  scale put photos
   tar -c dir | scale put - --name dir.tar
   scale put model --parent corpus@3 --exclude '*.tmp'`,
@@ -58,6 +68,9 @@ When a file cannot be read, or changes while it is read, nothing is recorded, un
 	fl.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out what cannot be read or changes meanwhile")
 	fl.BoolVar(&f.mtime, "mtime", false, "record modification times")
 	fl.StringVar(&f.curatorKey, "curator-key", "", curatorKeyHelp)
+	fl.BoolVar(&f.privateName, "private-name", false, "record a salted digest instead of the name")
+	fl.StringVar(&f.nameKey, "name-key", "", "`file` with the key of private names (default STORE/keys/"+nameKeyFile+")")
+	fl.BoolVar(&f.heal, "heal", false, "give blocks back to datasets that the ledger has; append nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.put(cmd, args, f) }
 	return cmd
 }
@@ -83,7 +96,10 @@ func (a *app) put(cmd *cobra.Command, paths []string, f putFlags) (err error) {
 			return err
 		}
 	}
-	s, err := a.open(cmd, level)
+	if err := a.privateNames(ctx, inputs, f); err != nil {
+		return err
+	}
+	s, err := a.openForPut(cmd, level, inputs, f)
 	if err != nil {
 		return err
 	}

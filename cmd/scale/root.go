@@ -86,8 +86,8 @@ The store is --store, else $SCALE_STORE, else the data directory of the user
 With --node or $SCALE_NODE verbs work on a node (scale serve) instead.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 verification refused or data
-corrupt, 5 store in use, 6 no space, 7 done but something was skipped, 8 a node cannot
-be reached or has no time now.`,
+corrupt, 5 store in use, 6 no space, 7 done but something was skipped, 8 a node or a
+chain cannot be reached or has no time now, or an anchor is not final yet.`,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
 		SilenceErrors: true,
@@ -101,7 +101,7 @@ be reached or has no time now.`,
 	root.AddCommand(
 		a.initCommand(), a.putCommand(), a.removeCommand(), a.getCommand(), a.lsCommand(), a.historyCommand(), a.statCommand(),
 		a.proveCommand(), a.verifyCommand(), a.auditCommand(), a.logCommand(), a.exportCommand(), a.checkCommand(), a.keyCommand(), a.curatorCommand(),
-		a.serveCommand(), a.tokenCommand(), a.versionCommand(),
+		a.anchorCommand(), a.upgradeCommand(), a.restoreCommand(), a.serveCommand(), a.tokenCommand(), a.versionCommand(),
 	)
 	return root
 }

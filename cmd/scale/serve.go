@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/grpclog"
 
+	"github.com/koii-network/scale/anchor/agent"
 	"github.com/koii-network/scale/grpcapi"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
@@ -123,6 +124,7 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	}
 	n.store, err = store.Open(ctx, dir, store.Options{
 		WaitLock: a.waitLock, Command: cmd.CommandPath(), Logger: log, Observer: n.metrics.Observer(), TempDir: tempDir(),
+		Seen: agent.SeenBy(dir),
 	})
 	if err != nil {
 		return err
@@ -130,6 +132,7 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	if doubt := n.store.Doubt(); doubt != nil {
 		log.Error("the store reads but does not append", "why", doubt)
 	}
+	n.agent = agent.New(n.store, agent.Options{Logger: log, Changed: n.metrics.AnchorChanged})
 	n.tokens = grpcapi.OpenTokens(dir)
 	if err := n.tokens.Err(); err != nil {
 		return err
@@ -184,6 +187,7 @@ type node struct {
 	tls                 *grpcapi.TLS // nil without
 	grpc, http, private net.Listener // nil where there is none
 	store               *store.Store
+	agent               *agent.Agent
 	tokens              *grpcapi.TokenFile
 	server              *grpcapi.Server
 	web                 *grpcapi.HTTP
@@ -195,11 +199,12 @@ func (n *node) build() (err error) {
 	n.auth = &grpcapi.Authenticator{Tokens: n.tokens, Anonymous: f.anonymous(n.grpc), ClientScope: n.clientScope, Logger: n.log}
 	if n.server, err = grpcapi.NewServer(n.store, grpcapi.ServerOptions{
 		Limits: f.limits, Logger: n.log, Authenticate: n.auth.Authenticate, Credentials: grpcapi.Credentials(n.tls),
-		Tokens: n.tokens, Version: buildVersion(), OnCall: n.metrics.OnCall,
+		Tokens: n.tokens, Anchors: n.agent, Version: buildVersion(), OnCall: n.metrics.OnCall,
 	}); err != nil {
 		return err
 	}
 	n.metrics.Watch(n.server)
+	n.metrics.WatchAnchors(n.agent)
 	if n.http == nil {
 		return nil
 	}
@@ -233,6 +238,7 @@ func (n *node) run(ctx context.Context) error {
 	if n.web != nil {
 		serve("HTTP", n.web.Serve, n.http)
 	}
+	n.agent.Start()
 	n.log.Info("serving", "version", buildVersion(), "tokens", n.tokens.Usable(), "tls", n.tls != nil)
 	n.notify("READY=1")
 	for {
@@ -283,6 +289,9 @@ func (n *node) close() error {
 	}
 	if n.tokens != nil {
 		n.tokens.Close()
+	}
+	if n.agent != nil {
+		n.agent.Close()
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

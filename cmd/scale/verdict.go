@@ -119,9 +119,13 @@ type verifiedView struct {
 	ClaimedTime    string    `json:"claimed_time"`
 	// AttrsMatch is absent where the proof does not tell modes.
 	AttrsMatch *bool `json:"attrs_match,omitempty"`
+	// Anchors are the receipts in the proof. ExistedBefore is set if --online confirmed as
+	// many of them as were asked for.
+	Anchors       []evidenceView `json:"anchors,omitempty"`
+	ExistedBefore string         `json:"existed_before,omitempty"`
 }
 
-func (a *app) printVerified(c *checker, curatorChecked bool) error {
+func (a *app) printVerified(c *checker, curatorChecked bool, anchors anchorVerdict) error {
 	v, e := c.v, c.v.Entry
 	view := verifiedView{
 		Verified: true, Scope: v.Scope.String(), Dataset: e.Name, CID: e.Root.String(), Profile: e.Profile, Size: e.Size,
@@ -142,6 +146,10 @@ func (a *app) printVerified(c *checker, curatorChecked bool) error {
 		if !same {
 			a.note("content proven; modes or times differ from what was recorded: root %s, recorded %s", c.rootCID(), e.Root)
 		}
+	}
+	view.Anchors = anchors.views()
+	if anchors.err == nil && !anchors.time.IsZero() {
+		view.ExistedBefore = timeText(anchors.time)
 	}
 	if a.json {
 		return a.print(view)
@@ -172,7 +180,7 @@ func (a *app) printVerified(c *checker, curatorChecked bool) error {
 		}
 		fields = append(fields, field{"cosigned by", fmt.Sprintf("%s %s (%s)", s.Name, timeText(s.Time), status)})
 	}
-	return a.printFields(fields...)
+	return a.printFields(append(fields, anchors.fields()...)...)
 }
 
 // rootCID is the root of the data as it was computed.

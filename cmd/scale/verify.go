@@ -23,6 +23,7 @@ type verifyFlags struct {
 	key, policy string
 	curators    []string
 	strict      bool
+	anchors     anchorFlags
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -39,9 +40,17 @@ holds it) or a C2SP tlog-policy (--policy), and the curators that you accept. Ne
 key that comes with a proof.
 
 Content decides. Modes and times that differ from what was recorded are reported, and
-decide only with --strict.`,
+decide only with --strict.
+
+Receipts of anchors in the proof are checked as far as bytes go: that their transactions are
+sound and hold a checkpoint of this log that covers the entry. That they are on a chain, and
+since when, is only claimed. --online asks the chains, at servers that you name and that must
+agree, and prints before what time the data existed. When they cannot be reached or an anchor
+is not final yet the exit code is 8, when they contradict the proof 4.`,
 		Example: `  scale verify photos.tlog-proof photos --key log.vkey
-  scale verify part.tlog-proof part.bin --policy scale.policy --curator 9xQe...`,
+  scale verify part.tlog-proof part.bin --policy scale.policy --curator 9xQe...
+  scale verify photos.tlog-proof photos --key log.vkey --online --k2-rpc https://mainnet.koii.network \
+    --arweave-gateway https://arweave.net`,
 		Args: cobra.ExactArgs(2),
 	}
 	fl := cmd.Flags()
@@ -49,6 +58,7 @@ decide only with --strict.`,
 	fl.StringVar(&f.policy, "policy", "", "`file` with a C2SP tlog-policy: logs and witness quorum")
 	fl.StringArrayVar(&f.curators, "curator", nil, "accept only entries signed by this curator `key`; may be repeated")
 	fl.BoolVar(&f.strict, "strict", false, "modes and recorded times must be the same too")
+	f.anchors.add(fl)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args[0], args[1], f) }
 	return cmd
 }
@@ -56,6 +66,9 @@ decide only with --strict.`,
 func (a *app) verify(ctx context.Context, proofPath, data string, f verifyFlags) error {
 	trust, err := f.trust()
 	if err != nil {
+		return err
+	}
+	if err := f.anchors.check(); err != nil {
 		return err
 	}
 	b, err := readProof(proofPath)
@@ -81,7 +94,12 @@ func (a *app) verify(ctx context.Context, proofPath, data string, f verifyFlags)
 		a.note("the content is proven, but modes or times differ from what was recorded")
 		return &refusal{err: c.rootErr}
 	}
-	return a.printVerified(c, len(f.curators) > 0)
+	evidence, err := checkReceipts(p, v, f.anchors.keys)
+	if err != nil {
+		return fmt.Errorf("%s: %w", quote(proofPath), err)
+	}
+	verdict := f.anchors.confirm(ctx, evidence)
+	return errors.Join(a.printVerified(c, len(f.curators) > 0, verdict), verdict.err)
 }
 
 // trust gathers what the verifier brings.
@@ -119,23 +137,33 @@ func (f verifyFlags) trust() (proof.Trust, error) {
 
 // trustKey takes the key itself or a file with it.
 func trustKey(s string) (torchwood.Policy, error) {
-	if _, err := note.NewVerifier(s); err != nil {
-		f, ferr := os.Open(s)
-		if ferr != nil {
-			return nil, usagef("--key %q is neither a log's public key (%w) nor a file with one", s, err)
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, 4<<10))
-		if err != nil {
-			return nil, fmt.Errorf("--key: %w", err)
-		}
-		s = strings.TrimSpace(string(b))
+	s, err := logKey(s)
+	if err != nil {
+		return nil, usagef("--key: %w", err)
 	}
 	p, err := proof.TrustKey(s)
 	if err != nil {
 		return nil, usagef("--key: %w", err)
 	}
 	return p, nil
+}
+
+// logKey returns a log's public key from the text of it, or from a file with that.
+func logKey(s string) (string, error) {
+	if _, err := note.NewVerifier(s); err != nil {
+		f, ferr := os.Open(s)
+		if ferr != nil {
+			return "", fmt.Errorf("%q is neither a log's public key (%w) nor a file with one", s, err)
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, 4<<10))
+		if err != nil {
+			return "", err
+		}
+		s = strings.TrimSpace(string(b))
+	}
+	_, err := note.NewVerifier(s)
+	return s, err
 }
 
 func readProof(path string) ([]byte, error) {

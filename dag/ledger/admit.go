@@ -47,6 +47,9 @@ func Admit(ctx context.Context, s State, id LogID, block []byte) (*Entry, error)
 	if err := e.CheckSignature(id); err != nil {
 		return nil, err
 	}
+	if err := e.CheckSuccession(id); err != nil {
+		return nil, err
+	}
 	if err := CheckFollows(ctx, s, e); err != nil {
 		return nil, err
 	}

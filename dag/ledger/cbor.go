@@ -32,7 +32,7 @@ func (e *Entry) appendCBOR(b []byte, signed bool) []byte {
 	if dataset {
 		keys = 14
 	}
-	for _, has := range []bool{signed, e.Policy >= 0, e.Previous >= 0} {
+	for _, has := range []bool{signed, e.Policy >= 0, e.Previous >= 0, len(e.Predecessor) > 0} {
 		if has {
 			keys++
 		}
@@ -83,6 +83,9 @@ func (e *Entry) appendCBOR(b []byte, signed bool) []byte {
 	}
 	if dataset {
 		b = appendBytes(appendText(b, "commitment"), e.Commitment[:])
+	}
+	if len(e.Predecessor) > 0 {
+		b = appendBytes(appendText(b, "predecessor"), e.Predecessor)
 	}
 	return b
 }

@@ -76,6 +76,9 @@ type Entry struct {
 
 	// Of a policy.
 	Curators []CuratorKey // sorted, unique
+	// Predecessor is the last signed checkpoint of the log that this one carries on, if
+	// any; only in entry 0. See OpenPredecessor.
+	Predecessor []byte
 
 	// Of all kinds.
 	Policy    int64     // index of the policy entry in force before this entry, -1 in entry 0
@@ -129,6 +132,7 @@ func ParseEntry(b []byte) (*Entry, error) {
 			e.Curators = append(e.Curators, k)
 			return copyBytes(e.Curators[len(e.Curators)-1][:], n)
 		})
+		e.Predecessor = f.optional("predecessor", MaxPredecessor)
 	case KindDataset:
 		e.Name = f.string("name")
 		e.Root = f.link("root")
@@ -177,10 +181,16 @@ func (e *Entry) check() error {
 		e.Commitment != [32]byte{} || e.Profile != "" || e.Times || len(e.Parents) != 0) {
 		return bad("has fields of a dataset")
 	}
+	if e.Kind != KindPolicy && len(e.Predecessor) != 0 {
+		return bad("has a predecessor")
+	}
 	switch e.Kind {
 	case KindPolicy:
 		if e.Name != "" || e.Previous != -1 {
 			return bad("has fields of a dataset")
+		}
+		if err := e.checkPredecessor(); err != nil {
+			return bad("predecessor: %v", err)
 		}
 		if len(e.Curators) < 1 || len(e.Curators) > MaxCurators {
 			return bad("%d curators, must be 1 to %d", len(e.Curators), MaxCurators)

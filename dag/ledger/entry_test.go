@@ -37,7 +37,7 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 	slices.SortFunc(many.Curators, ledger.CuratorKey.Compare)
 
-	for _, e := range []*ledger.Entry{policyEntry(-1, "a"), many, datasetEntry("d"), full, empty, removalEntry("d", 1<<62, 1<<62)} {
+	for _, e := range []*ledger.Entry{policyEntry(-1, "a"), many, datasetEntry("d"), full, empty, removalEntry("d", 1<<62, 1<<62), successor(t, "before.example", 7)} {
 		block := sign(t, e, "a")
 		got, err := ledger.ParseEntry(block)
 		if err != nil {
@@ -178,7 +178,7 @@ func TestSignatureBindsTheLog(t *testing.T) {
 }
 
 func FuzzParseEntry(f *testing.F) {
-	for _, e := range []*ledger.Entry{policyEntry(-1, "a", "b"), datasetEntry("d"), removalEntry("d", 1, 0)} {
+	for _, e := range []*ledger.Entry{policyEntry(-1, "a", "b"), datasetEntry("d"), removalEntry("d", 1, 0), successor(f, "before.example", 7)} {
 		f.Add(sign(f, e, "a"))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

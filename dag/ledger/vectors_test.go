@@ -103,7 +103,7 @@ func hashesHex(h []tlog.Hash) []string {
 }
 
 // vectorEntries returns the entries of the vectors and who signs them.
-func vectorEntries() (names []string, entries []*ledger.Entry) {
+func vectorEntries(t testing.TB) (names []string, entries []*ledger.Entry) {
 	add := func(name string, e *ledger.Entry) { names, entries = append(names, name), append(entries, e) }
 	add("genesis policy of two curators", policyEntry(-1, "a", "b"))
 	add("first version", datasetEntry("d"))
@@ -117,6 +117,7 @@ func vectorEntries() (names []string, entries []*ledger.Entry) {
 	add("later policy", policyEntry(0, "c"))
 	add("removal", removalEntry("d", 2, 0))
 	add("later policy of two", policyEntry(4, "b", "c"))
+	add("genesis policy that follows another log", successor(t, "before.example", 12345))
 	return names, entries
 }
 
@@ -225,7 +226,7 @@ func refusedEntries(t testing.TB) (list []refusedVector) {
 	add("policy without curators", "format", slices.Concat(policy[:at-1], []byte{0x80}, policy[at+68:]))
 	later := sign(t, policyEntry(4, "b", "c"), "a")
 	add("policy under another one than was signed", "signature", bytes.Replace(later, []byte("\x66policy\x04"), []byte("\x66policy\x03"), 1))
-	return list
+	return append(list, refusedPredecessors(t)...)
 }
 
 // admissionSteps offers entries to one log, one after the other.
@@ -234,6 +235,7 @@ func admissionSteps(t testing.TB) (list []admissionVector) {
 	results := map[error]string{
 		ledger.ErrConflict: "conflict", ledger.ErrNotAdmitted: "not admitted", ledger.ErrDuplicate: "duplicate",
 		ledger.ErrUnknownParent: "unknown parent", ledger.ErrSignature: "signature",
+		ledger.ErrFormat: "format",
 	}
 	offer := func(name string, e *ledger.Entry, by string) []byte {
 		block, result := sign(t, e, by), "admitted"
@@ -256,6 +258,7 @@ func admissionSteps(t testing.TB) (list []admissionVector) {
 	}
 	offer("dataset before any policy", version(-1, 0), "a")
 	offer("policy by one whom it does not name", policyEntry(-1, "a", "b"), "c")
+	offer("genesis that follows its own log", successor(t, testOrigin, 3), "a")
 	offer("genesis", policyEntry(-1, "a", "b"), "a")
 	offer("genesis again", policyEntry(-1, "a", "b"), "a")
 	offer("second genesis", policyEntry(-1, "a"), "a")
@@ -295,7 +298,7 @@ func buildVectors(t testing.TB) *vectors {
 	v.Log.Origin, v.Log.KeyID = id.Origin, fmt.Sprintf("%08x", id.KeyID)
 	v.Log.VKey = logVKey(t, testOrigin, "log")
 
-	names, entries := vectorEntries()
+	names, entries := vectorEntries(t)
 	var bundle []byte
 	for i, e := range entries {
 		block := sign(t, e, "a")

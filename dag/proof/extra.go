@@ -16,12 +16,13 @@ import (
 // unsigned varint in its shortest form, below 2^63.
 const magic = "scale-proof/v1\n"
 
-// Section numbers are only ever appended. Next: receipts of anchors.
+// Section numbers are only ever appended.
 const (
 	sectionEntry    = 1
 	sectionFile     = 2
 	sectionRange    = 3
 	sectionManifest = 4
+	sectionReceipts = 5
 )
 
 // appendExtra encodes what the extra line carries.
@@ -53,6 +54,9 @@ func (p *Proof) appendExtra(b []byte) ([]byte, error) {
 	}
 	if p.Manifest != nil {
 		b = appendSection(b, sectionManifest, appendManifest(nil, p.Manifest))
+	}
+	if len(p.Receipts) > 0 {
+		b = appendSection(b, sectionReceipts, appendReceipts(nil, p.Receipts))
 	}
 	sum := sha256.Sum256(b[start:])
 	return append(b, sum[:]...), nil
@@ -90,7 +94,7 @@ func (p *Proof) check() error {
 			return fmt.Errorf("%w: manifest is not in order at %q", ErrFormat, l.Path)
 		}
 	}
-	return nil
+	return p.checkReceipts()
 }
 
 // checkLeaf says whether the leaf is one that dag could have made.
@@ -191,6 +195,8 @@ func (p *Proof) parseExtra(extra []byte) error {
 			p.Range = s.run()
 		case sectionManifest:
 			p.Manifest = s.manifest(MaxProof)
+		case sectionReceipts:
+			p.Receipts = s.receipts()
 		default:
 			return fmt.Errorf("%w: section %d is unknown to this version", ErrFormat, number)
 		}

@@ -54,6 +54,8 @@ type Proof struct {
 	File     *FileProof
 	Range    *RangeProof    // only with File
 	Manifest []dag.FileLeaf // all leaves of the file tree; only without File
+
+	Receipts []Receipt // of anchors; see SortReceipts
 }
 
 // A FileProof leads from the entry's commitment to one leaf of the file tree.

@@ -251,6 +251,7 @@ func FuzzParse(f *testing.F) {
 	for _, p := range w.proofs() {
 		f.Add(format(f, p))
 	}
+	f.Add(format(f, w.proveAnchored()))
 	trust := w.trust()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := proof.Parse(b)
@@ -274,6 +275,7 @@ func FuzzParseExtra(f *testing.F) {
 	for _, p := range w.proofs() {
 		f.Add(openExtra(f, format(f, p)))
 	}
+	f.Add(openExtra(f, format(f, w.proveAnchored())))
 	file := format(f, w.prove(1))
 	trust := w.trust()
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -260,7 +260,7 @@ func buildVectors(t testing.TB) *vectorFile {
 	raw("no extra line", []byte(good[:len("c2sp.org/tlog-proof@v1\n")]+good[strings.Index(good, "index "):]))
 	raw("base64 with stray bits", strayBits(text(file()), text(rng()), text(w.prove(1)), text(w.prove(2))))
 	raw("extra damaged", []byte(good[:200]+flip(good[200:201])+good[201:]))
-	extra("unknown section", append(bytes.Clone(whole), 5, 0))
+	extra("unknown section", append(bytes.Clone(whole), 6, 0))
 	extra("entry twice", append(bytes.Clone(whole), whole[len("scale-proof/v1\n"):]...))
 	extra("newer version", bytes.Replace(whole, []byte("/v1\n"), []byte("/v2\n"), 1))
 	extra("integer not in its shortest form", append(append([]byte("scale-proof/v1\n"), 0x81, 0), whole[len("scale-proof/v1\n")+1:]...))
@@ -268,6 +268,7 @@ func buildVectors(t testing.TB) *vectorFile {
 	extra("manifest out of order", append(bytes.Clone(whole), 4, 9, 2, 0, 2, 'b', '/', 3, 0, 2, 'a', '/', 3))
 	extra("manifest shares less than it could", append(bytes.Clone(whole), 4, 11, 2, 0, 2, 'a', '/', 3, 0, 3, 'a', 'b', '/', 3))
 	extra("manifest with a path that leaves the dataset", append(bytes.Clone(whole), 4, 7, 1, 0, 3, '.', '.', '/', 3))
+	receiptVectors(w, add, extra)
 	return f
 }
 

@@ -58,7 +58,12 @@ type Verified struct {
 	Range       *RangeProof // of ScopeRange
 	HasManifest bool
 
+	// Receipts of anchors, each with its path. Nothing but their form was checked: see
+	// package anchor, and OpenCheckpoint.
+	Receipts []Receipt
+
 	manifest []dag.FileLeaf
+	policy   torchwood.Policy
 }
 
 // A Cosignature is a signature on the checkpoint besides the log's own.
@@ -102,6 +107,7 @@ func (p *Proof) Verify(t Trust) (*Verified, error) {
 	v := &Verified{
 		CID: ledger.EntryCID(p.EntryBlock), Index: p.Index,
 		File: p.File, Range: p.Range, HasManifest: p.Manifest != nil, manifest: p.Manifest,
+		policy: t.Policy,
 	}
 	if err := v.verifyCheckpoint(p.Checkpoint, t.Policy); err != nil {
 		return nil, err
@@ -109,6 +115,7 @@ func (p *Proof) Verify(t Trust) (*Verified, error) {
 	if err := v.verifyEntry(p, t.Curators); err != nil {
 		return nil, err
 	}
+	v.Receipts = p.verifiedReceipts(v.Checkpoint.Size)
 	return v, v.verifyScope()
 }
 
@@ -169,6 +176,9 @@ func (v *Verified) verifyEntry(p *Proof, trusted []ledger.CuratorKey) error {
 	id := ledger.LogID{Origin: v.Checkpoint.Origin, KeyID: v.KeyID}
 	if err := v.Entry.CheckSignature(id); err != nil {
 		return refuse("%w", err)
+	}
+	if err := v.Entry.CheckSuccession(id); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	v.CuratorTrusted = slices.Contains(trusted, v.Entry.Curator)
 	if len(trusted) > 0 && !v.CuratorTrusted {

@@ -46,6 +46,10 @@ import (
 type Options struct {
 	// Logger gets Badger's messages, all at debug level. nil means slog.Default.
 	Logger *slog.Logger
+	// Bulk is for filling a store that nobody relies on before Close has returned nil: only
+	// then its commits are durable, and a crash may leave anything. Rows are moved to
+	// their last level at once, which takes as much space again as they do.
+	Bulk bool
 }
 
 const (
@@ -111,7 +115,7 @@ func Open(dir string, o Options) (_ *KV, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("badgerkv: open %s: %w", dir, err)
 	}
-	s.room = room{dir: dir, tables: found.tableBytes, statfs: unix.Statfs}
+	s.room = room{dir: dir, tables: found.tableBytes, bulk: o.Bulk, statfs: unix.Statfs}
 	for _, w := range found.logs {
 		s.room.written += w.end
 	}
@@ -125,6 +129,8 @@ func Open(dir string, o Options) (_ *KV, err error) {
 	if s.room.check(s.room.forCommit(0)) != nil {
 		// No commit will be taken, but reads go on: nothing must be compacted either.
 		bo = bo.WithNumCompactors(0).WithNumLevelZeroTablesStall(math.MaxInt32)
+	} else if o.Bulk {
+		bo = bulkOptions(bo)
 	} else if found.l0Tables >= l0Close {
 		bo = bo.WithCompactL0OnClose(true)
 	}
@@ -186,11 +192,25 @@ func badgerOptions(dir string, l *slog.Logger) badger.Options {
 		WithNumLevelZeroTablesStall(l0Stall)
 }
 
+// bulkOptions make few, large compactions straight into the last level. For a million
+// entries of a ledger, 0.7 GB, 2.7 GB are written instead of 6.6, and compactions take
+// 10 µs of CPU for each instead of 22.
+func bulkOptions(bo badger.Options) badger.Options {
+	return bo.
+		WithSyncWrites(false).
+		WithNumLevelZeroTables(bulkCompact).
+		WithNumLevelZeroTablesStall(2 * bulkCompact).
+		WithBaseLevelSize(1 << 40). // no level between
+		WithCompactL0OnClose(true)
+}
+
 // Tables of level 0, of which each short-lived process leaves one behind.
 const (
 	l0Compact = 8  // merged into the next level in the background
 	l0Close   = 8  // found at Open: merged at Close, for processes too short for the background
 	l0Stall   = 32 // writers wait for the merge
+
+	bulkCompact = 32 // l0Compact of a store that is filled
 )
 
 // openBadger opens in managed mode, where we give the timestamps: its reads do

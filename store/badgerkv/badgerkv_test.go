@@ -72,6 +72,46 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// What was filled in bulk is all in tables of one level once it is closed, and what
+// comes later is committed as ever.
+func TestBulk(t *testing.T) {
+	const rows = 160_000
+	dir := t.TempDir()
+	s, err := Open(dir, Options{Bulk: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.db.Opts().SyncWrites {
+		t.Error("every commit is synced")
+	}
+	fill(t, s, 0, rows)
+	wantRows(t, s, rows)
+	if s.log < 2 {
+		t.Error("it all fits into one table")
+	}
+	s.room.tables = 1 << 30
+	if got, want := s.room.forCommit(0), slack+s.room.written+1<<30; got < want {
+		t.Errorf("%d bytes are kept free for a compaction of all there is, must be %d", got, want)
+	}
+	shut(t, s)
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil || len(logs) > 0 {
+		t.Errorf("logs that nobody synced are left: %v, %v", logs, err)
+	}
+	s = open(t, dir)
+	wantRows(t, s, rows)
+	for _, table := range s.db.Tables() {
+		if table.Level != 6 {
+			t.Errorf("a table of level %d", table.Level)
+		}
+	}
+	fill(t, s, rows, 10)
+	shut(t, s)
+	s = open(t, dir)
+	defer shut(t, s)
+	wantRows(t, s, rows+10)
+}
+
 // Pages are given back beside the calls too, until the store is closed.
 func TestWatch(t *testing.T) {
 	tick, trimmed := make(chan time.Time), 0

@@ -17,6 +17,7 @@ type room struct {
 	dir     string
 	tables  int64 // bytes in tables when the store was opened
 	written int64 // bytes of rows in logs then, and committed since
+	bulk    bool  // compactions take all there is
 	statfs  func(path string, st *unix.Statfs_t) error
 }
 
@@ -41,7 +42,11 @@ func (r *room) forOpen() int64 { return openSlack + r.written }
 // writes before it deletes what it has read: level 0 and the part of the next
 // level that it overlaps.
 func (r *room) forCommit(n int64) int64 {
-	return slack + 2*n + min(r.written, 3*memTable) + min(r.tables+r.written, l0Compact*memTable)
+	compacted := r.tables + r.written
+	if !r.bulk {
+		compacted = min(compacted, l0Compact*memTable)
+	}
+	return slack + 2*n + min(r.written, 3*memTable) + compacted
 }
 
 // check returns an error that wraps kv.ErrNoSpace if the disk has less room.

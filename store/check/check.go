@@ -115,6 +115,7 @@ type Summary struct {
 	Garbage   uint64 // plain bytes in frames that no index row points to
 	Read      uint64 // plain bytes decoded and hashed
 	Forgotten uint64 // rows removed by Options.Forget
+	Missing   uint64 // datasets of a restored ledger whose blocks are not all there
 
 	Notes, Warnings, Errors uint64
 }

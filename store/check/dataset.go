@@ -57,6 +57,14 @@ func (c *checker) checkDataset(ctx context.Context, ref string, i int64, e *ledg
 	if err != nil {
 		return err
 	}
+	if restored := i < c.rows.restored; restored && (t.gone > 0 && t.gone == t.lostCount || t.worst == whole && t.rows > 0) {
+		c.sum.Missing++
+		c.report("missing blocks", Finding{
+			Severity: Warning, Do: "put the very same data with: scale put --heal PATH",
+			What: fmt.Sprintf("dataset %s was restored without its blocks: %d files or directories and %d commitment rows are not here", name, t.gone, t.rows),
+		})
+		return nil
+	}
 	if t.worst != whole {
 		f := Finding{
 			Severity: Error, What: fmt.Sprintf("dataset %s: %d files or directories cannot be read", name, t.lostCount),

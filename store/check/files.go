@@ -60,7 +60,11 @@ func (c *checker) logID() ledger.LogID {
 
 // checkKeys looks at the private keys. Nothing of them is ever reported.
 func (c *checker) checkKeys() {
-	if b, ok := c.readKey("log.key", Error); ok {
+	missing := Error
+	if c.rows.restored > 0 && !c.rows.resumed {
+		missing = Note // it comes with scale log resume
+	}
+	if b, ok := c.readKey("log.key", missing); ok {
 		s, err := note.NewSigner(strings.TrimSpace(string(b)))
 		switch {
 		case err != nil:
@@ -71,7 +75,7 @@ func (c *checker) checkKeys() {
 			c.errorf("keys", doKey, "keys/log.key does not sign for the public key in scale.json")
 		}
 	}
-	if b, ok := c.readKey("curator.json", Warning); ok {
+	if b, ok := c.readKey("curator.json", min(missing, Warning)); ok {
 		key, err := parseCurator(b)
 		if err != nil {
 			c.errorf("keys", doKey, "keys/curator.json: %v", err)

@@ -55,6 +55,14 @@ func (c *checker) checkLedger(ctx context.Context) error {
 		}
 	}
 	l.compareCounts()
+	if err := l.checkOutbox(); err != nil {
+		return err
+	}
+	if n := l.rows.restored; n > l.size {
+		l.errorf("restored", doBackup, "%d entries were restored, the ledger has %d", n, l.size)
+	} else if n > 0 && !l.rows.resumed {
+		l.notef("restored", "to append again run: scale log resume --log-key FILE", "the ledger was restored from its anchors and does not append")
+	}
 	c.sum.Entries, c.sum.Datasets = l.size, int64(l.datasets)
 	if l.inForce < 0 && l.size > 0 {
 		c.errorf("policy", doBackup, "no policy is in force: nobody may put")
@@ -203,6 +211,9 @@ func (l *ledgerCheck) entry(i int64, d hash, block []byte) error {
 		return nil
 	}
 	if err := e.CheckSignature(l.logID()); err != nil {
+		bad("%v", err)
+	}
+	if err := e.CheckSuccession(l.logID()); err != nil {
 		bad("%v", err)
 	}
 	if e.Policy != l.inForce {

@@ -20,7 +20,11 @@ type rowCounts struct {
 	sound  uint64      // chunk rows that are sound by themselves
 	totals *tally
 	tail   *tail
-	part   row // commitment row whose parts are being read
+
+	restored int64 // entries that came without their blocks
+	resumed  bool
+	outbox   outboxCounts
+	part     row // commitment row whose parts are being read
 }
 
 // A row is a commitment row as read so far.
@@ -135,6 +139,15 @@ func (c *checker) checkRow(r kv.Row) error {
 			return errShape
 		}
 		c.rows.tail = &tail{pack: uint32(n[0]), end: n[1]}
+		return nil
+	case 'a':
+		return c.scanOutbox(k, v)
+	case 'r':
+		n, ok := uvarints(v, 2)
+		if !ok || len(k) != 1 || n[0] == 0 || n[0] > maxIndex || n[1] > 1 {
+			return errShape
+		}
+		c.rows.restored, c.rows.resumed = int64(n[0]), n[1] == 1
 		return nil
 	case 's':
 		n, ok := uvarints(v, 3)

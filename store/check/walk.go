@@ -18,6 +18,7 @@ type tree struct {
 	rows                        uint64     // commitment rows that are missing or damaged
 	lost                        []lostPath // the first of what cannot be read
 	lostCount                   uint64
+	gone                        uint64 // of these, for want of a chunk or node that has no row
 	worst                       loss
 	remedy                      remedy
 	tooMany                     bool // the walk was ended
@@ -92,6 +93,9 @@ func (w *treeWalk) needRow(level int, h []hash) {
 // lose notes that what is at the path cannot be read.
 func (w *treeWalk) lose(l loss) {
 	w.tree.worst, w.tree.remedy = max(w.tree.worst, l), max(w.tree.remedy, losses[l].remedy)
+	if l == chunkMissing || l == nodeMissing {
+		w.tree.gone++
+	}
 	if w.tree.lostCount++; len(w.tree.lost) < maxAffected {
 		w.tree.lost = append(w.tree.lost, lostPath{string(w.path), l})
 	}

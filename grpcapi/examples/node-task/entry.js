@@ -2,13 +2,14 @@
 
 import { Refused, keyText, sha256 } from './bytes.js';
 import { Link, decode, encode } from './cbor.js';
-import { holds, publicKey } from './note.js';
+import { holds, parseCheckpoint, publicKey } from './note.js';
 
 const POLICY = 0n;
 export const DATASET = 1n;
 export const REMOVAL = 2n;
 
 const MAX_ENTRY = 16_384;
+const MAX_PREDECESSOR = 512;
 const MAX_TIME = 253_402_300_799_999n;
 const RAW = 0x55;
 const DAG_PB = 0x70;
@@ -56,10 +57,22 @@ const FIELDS = new Map([
   [REMOVAL, { ...COMMON, policy: isInt, name: isWord(128), previous: isInt }],
 ]);
 
+// isPredecessor: the last checkpoint of the log before, with its own signature alone.
+function isPredecessor(v) {
+  if (!Buffer.isBuffer(v) || v.length > MAX_PREDECESSOR) return false;
+  try {
+    const { size, signatures } = parseCheckpoint(v);
+    return size >= 1n && signatures.length === 1;
+  } catch (e) {
+    if (e instanceof Refused) return false;
+    throw e;
+  }
+}
+
 // What an entry may have besides: the first one of all follows no policy, the
 // first one of a name no other.
 const OPTIONAL = new Map([
-  [POLICY, { policy: isInt }],
+  [POLICY, { policy: isInt, predecessor: isPredecessor }],
   [DATASET, { previous: isInt }],
   [REMOVAL, {}],
 ]);
@@ -83,6 +96,7 @@ export function parseEntry(block) {
     if (!map.has(key)) refuse(`no field ${key}`);
   }
   const entry = Object.fromEntries(map);
+  if (entry.predecessor && entry.policy !== undefined) refuse('only entry 0 can have a predecessor');
   if (entry.files > entry.leaves) refuse('more files than leaves');
   return entry;
 }

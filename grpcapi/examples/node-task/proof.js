@@ -4,13 +4,15 @@ import { fromBase64, HASH_SIZE, keyText, Reader, Refused, sha256, textOf } from 
 import { DATASET, parseEntry, REMOVAL, verifyEntrySignature } from './entry.js';
 import { chunkHash, FILE, fileHash, parseLeaf, readManifest } from './leaf.js';
 import { cover, leafHash, rootFromPath, rootFromRun, rootOf } from './merkle.js';
-import { verifyCheckpoint } from './note.js';
+import { parseCheckpoint, verifyCheckpoint } from './note.js';
 
 const HEADER = 'c2sp.org/tlog-proof@v1';
 const MAGIC = Buffer.from('scale-proof/v1\n');
 const MAX_PROOF = 1 << 30;
 const MAX_ENTRY = 16_384;
 const MAX_PATH = 64;
+const MAX_RECEIPTS = 16;
+const MAX_RECEIPT = 17_408;
 
 const format = (message) => {
   throw new Refused('format', message);
@@ -60,6 +62,16 @@ const SECTIONS = [
     },
   ],
   ['manifest', (s) => readManifest(s, MAX_PROOF)],
+  [
+    'receipts',
+    (s) => {
+      const list = [];
+      for (let n = s.count(4, MAX_RECEIPTS); n > 0; n--) {
+        list.push({ data: s.take(s.uvarint()), size: s.uvarint(), path: hashes(s) });
+      }
+      return list;
+    },
+  ],
 ];
 
 function hashes(s) {
@@ -90,6 +102,33 @@ function parseExtra(extra) {
   return found;
 }
 
+// pathLength is the number of hashes in the inclusion path of a leaf.
+function pathLength(index, size) {
+  let length = 0n;
+  let inner = index ^ (size - 1n);
+  for (; inner > 0n; inner >>= 1n) length++;
+  for (let rest = index >> length; rest > 0n; rest >>= 1n) length += rest & 1n;
+  return Number(length);
+}
+
+// checkReceipts checks the form of receipts. What they show is for those who
+// know the chains: anchor/SPEC.md.
+function checkReceipts({ index, receipts }, size) {
+  if (receipts.length === 0) format('a section without receipts');
+  receipts.forEach((r, i) => {
+    if (r.data.length === 0 || r.data.length > MAX_RECEIPT) format(`receipt of ${r.data.length} bytes`);
+    if (r.size <= index || r.size >> 62n) format(`receipt of a tree of ${r.size} entries`);
+    const before = receipts[i - 1];
+    if (before && (before.size > r.size || (before.size === r.size && Buffer.compare(before.data, r.data) >= 0))) {
+      format('receipts out of order');
+    }
+    if (receipts.slice(0, i).some((other) => other.data.equals(r.data))) format('receipt twice');
+    // The path in the proof's own tree is the proof's.
+    const want = r.size === size ? 0 : pathLength(index, r.size);
+    if (r.path.length !== want) format(`receipt with a path of ${r.path.length} hashes`);
+  });
+}
+
 // verifyProof checks all but the data. trust.log is the log key, trust.curators
 // (if given) the keys of the curators that are accepted, as text.
 //
@@ -99,6 +138,7 @@ function parseExtra(extra) {
 export function verifyProof(bytes, trust) {
   if (!trust.log) throw new Refused('no key', 'a proof is checked against a key that you trust');
   const proof = parseProof(bytes);
+  if (proof.receipts) checkReceipts(proof, parseCheckpoint(proof.checkpoint).size);
   const checkpoint = verifyCheckpoint(proof.checkpoint, trust.log);
 
   const root = rootFromPath(proof.index, checkpoint.size, leafHash(proof.entry), proof.inclusion);

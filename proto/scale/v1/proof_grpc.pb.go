@@ -31,11 +31,13 @@ const (
 type ProofServiceClient interface {
 	// A proof of a dataset, a file or link in it, or a range of a file, as a C2SP .tlog-proof
 	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first MiB
-	// of it; the rest of the proof and then the data follow in messages of their own.
+	// of it; the rest of the proof and then the data follow in messages of their own. Receipts
+	// of anchors that cover the entry are in it; where one is final, the proof's checkpoint is
+	// one that was anchored.
 	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveResponse], error)
 	// Checks a proof for a client that cannot do it itself. Whoever does not trust the node
 	// verifies at his own end: "scale verify", or dag/proof/SPEC.md. A proof that is refused is
-	// an answer, not an error.
+	// an answer, not an error. Receipts of anchors are not judged here, but in their form.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (*VerifyResponse, error)
 }
 
@@ -84,11 +86,13 @@ func (c *proofServiceClient) Verify(ctx context.Context, in *VerifyRequest, opts
 type ProofServiceServer interface {
 	// A proof of a dataset, a file or link in it, or a range of a file, as a C2SP .tlog-proof
 	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first MiB
-	// of it; the rest of the proof and then the data follow in messages of their own.
+	// of it; the rest of the proof and then the data follow in messages of their own. Receipts
+	// of anchors that cover the entry are in it; where one is final, the proof's checkpoint is
+	// one that was anchored.
 	Prove(*ProveRequest, grpc.ServerStreamingServer[ProveResponse]) error
 	// Checks a proof for a client that cannot do it itself. Whoever does not trust the node
 	// verifies at his own end: "scale verify", or dag/proof/SPEC.md. A proof that is refused is
-	// an answer, not an error.
+	// an answer, not an error. Receipts of anchors are not judged here, but in their form.
 	Verify(context.Context, *VerifyRequest) (*VerifyResponse, error)
 	mustEmbedUnimplementedProofServiceServer()
 }
