@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -396,14 +397,18 @@ func TestClientFlippedBits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		flips, seen := 0, false
+		flips := 0
 		for at := 0; ; at++ {
 			if testing.Short() && at%7 != 0 {
 				continue
 			}
-			seen = false
-			left := at
+			// The proxy may still be at a call that the client has given up: each try has a
+			// state of its own, and a lock.
+			var mu sync.Mutex
+			left, seen := at, false
 			proxy.set(func(called string, n int, b []byte) ([][]byte, error) {
+				mu.Lock()
+				defer mu.Unlock()
 				if called == method && !seen {
 					if left < len(b) {
 						b, seen = bytes.Clone(b), true
@@ -418,7 +423,10 @@ func TestClientFlippedBits(t *testing.T) {
 			if err == nil && got != want {
 				t.Errorf("%s: byte %d changed: something else is handed on", method, at)
 			}
-			if !seen {
+			mu.Lock()
+			ended := !seen
+			mu.Unlock()
+			if ended {
 				break
 			}
 			flips++
