@@ -48,12 +48,22 @@ func (p *Files) append(f *Frame) (Loc, error) {
 	}
 	loc := Loc{Pack: p.tail.Pack, Off: p.tail.End, Len: uint32(n)}
 	p.header = appendHeader(p.header[:0], f, loc.Pack, loc.Off)
-	if err := writeAt(p.w, int64(loc.Off), p.header, f.Sealed); err != nil {
+	large := n >= directMin && p.d.begin(p.w.Name())
+	var err error
+	if large {
+		err = p.d.writeAt(p.w, int64(loc.Off), p.header, f.Sealed)
+	} else {
+		err = writeAt(p.w, int64(loc.Off), p.header, f.Sealed)
+	}
+	if err != nil {
 		// A later frame must not lie behind half a one.
 		return Loc{}, errors.Join(err, p.w.Truncate(int64(p.tail.End)))
 	}
 	p.tail.End += uint64(n)
 	p.synced = false
+	if large {
+		return loc, nil // the pages left to the cache are too few to hurry
+	}
 	return loc, p.wb.wrote(p.w, p.tail.End)
 }
 
@@ -121,6 +131,7 @@ func (p *Files) roll() error {
 	if err := p.create(p.tail.Pack + 1); err != nil {
 		return err
 	}
+	p.d.end()
 	p.full = append(p.full, full)
 	return nil
 }

@@ -44,6 +44,7 @@ type Files struct {
 	newDir bool       // the directory has entries that are not synced
 	synced bool       // nothing was appended since the last Sync
 	wb     writeback
+	d      direct
 	header []byte            // scratch of Append
 	sizes  map[uint32]uint64 // of packs that Holds looked at, 0 for those that are not there
 	err    error             // why appending has stopped
@@ -214,6 +215,7 @@ func (p *Files) Close() error {
 	for _, f := range p.full {
 		errs = append(errs, f.Close())
 	}
+	errs = append(errs, p.d.close())
 	p.w, p.full, p.err = nil, nil, ErrClosed
 	p.r.close()
 	if err := errors.Join(errs...); err != nil {

@@ -187,9 +187,9 @@ func TestAppendFails(t *testing.T) {
 // kept open.
 func TestMany(t *testing.T) {
 	p := openFiles(t, t.TempDir(), Options{}, Tail{})
-	f := randomFrame(rand.NewChaCha8([32]byte{1}), 1, compress.MaxPlain, compress.MaxPlain)
+	f := randomFrame(rand.NewChaCha8([32]byte{1}), 1, compress.MaxPlain, directMin/2)
 	var locs []Loc
-	for range 3 * writebackStep / compress.MaxPlain {
+	for range 3 * writebackStep / (directMin / 2) {
 		locs = append(locs, mustAppend(t, p, f))
 	}
 	if p.wb.begun == 0 || p.wb.done == 0 || p.wb.done == p.wb.begun {
