@@ -161,7 +161,7 @@ func TestRandomIsNotUneven(t *testing.T) {
 func TestTrial(t *testing.T) {
 	s := newSealer(t, SealOptions{})
 	size := func(plain []byte) (total int) {
-		for range 2 * trialEvery {
+		for range 2 * trialMost {
 			_, sealed, err := s.Seal(nil, plain)
 			if err != nil {
 				t.Fatal(err)
@@ -182,7 +182,7 @@ func TestTrial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := size(source(512<<10)) / (2 * trialEvery); got > len(fast)*96/100 {
+	if got := size(source(512<<10)) / (2 * trialMost); got > len(fast)*96/100 {
 		t.Errorf("Default makes %d bytes, Fast %d", got, len(fast))
 	}
 }
