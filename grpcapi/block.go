@@ -115,7 +115,7 @@ func (b *blocks) frame(ctx context.Context, ss grpc.ServerStream, u *store.Uploa
 	n := copy(*buf, m.data)
 	m.free() // the chunks are copied
 	for n < size {
-		var more uploadMessage
+		more := uploadMessage{into: (*buf)[n:]}
 		if err := ss.RecvMsg(&more); err == io.EOF {
 			return false, invalidf("data", "the upload ends with %d bytes of a frame of %d", n, size)
 		} else if err != nil {
@@ -123,6 +123,11 @@ func (b *blocks) frame(ctx context.Context, ss grpc.ServerStream, u *store.Uploa
 		}
 		got := len(more.data)
 		switch {
+		case more.taken > 0 && more.taken <= b.lim.PieceBytes:
+			n += more.taken
+			continue
+		case more.taken > 0:
+			return false, inField("data", fmt.Errorf("%w: a piece of %d bytes, must be at most %d", ErrLimit, more.taken, b.lim.PieceBytes))
 		case more.begins:
 			more.free()
 			return false, invalidf("frame", "a frame begins when the one before has %d bytes of %d", n, size)
@@ -143,7 +148,9 @@ func (b *blocks) frame(ctx context.Context, ss grpc.ServerStream, u *store.Uploa
 	return true, addFrame(ctx, u, f, resp)
 }
 
-var sealedPool = mem.DefaultBufferPool()
+// Buffers of sealed frames and of the messages that bring them. All of a buffer is written
+// before it is read, so it need not be cleared as those of the usual pool are.
+var sealedPool scratchPool
 
 func addFrame(ctx context.Context, u *store.Upload, f pack.Frame, resp *scalev1.UploadResponse) error {
 	r, err := u.Add(ctx, f)
@@ -162,6 +169,11 @@ type uploadMessage struct {
 	sealedSize uint32
 	data       []byte
 	buf        mem.Buffer
+
+	// A message of nothing but data that fits into it is copied there at once: so many
+	// bytes were taken, and data is empty.
+	into  []byte
+	taken int
 }
 
 func (m *uploadMessage) free() {
@@ -172,7 +184,11 @@ func (m *uploadMessage) free() {
 }
 
 func (m *uploadMessage) decode(data mem.BufferSlice) error {
-	*m = uploadMessage{buf: data.MaterializeToBuffer(mem.DefaultBufferPool())}
+	into := m.into
+	if *m = (uploadMessage{taken: takeData(into, data)}); m.taken > 0 {
+		return nil
+	}
+	m.buf = data.MaterializeToBuffer(&sealedPool)
 	has := false
 	err := eachField(m.buf.ReadOnlyData(), func(num protowire.Number, typ protowire.Type, v, _ []byte) error {
 		if num > uploadDataField {
@@ -196,6 +212,29 @@ func (m *uploadMessage) decode(data mem.BufferSlice) error {
 		m.free()
 	}
 	return err
+}
+
+// takeData copies the data of a message with one field, which is more of a frame, and
+// returns how much there is: nothing if it is any other message, or does not fit.
+func takeData(into []byte, msg mem.BufferSlice) int {
+	if len(into) == 0 || len(msg) == 0 {
+		return 0
+	}
+	first := msg[0].ReadOnlyData()
+	num, typ, n := protowire.ConsumeTag(first)
+	if n < 0 || num != uploadDataField || typ != protowire.BytesType {
+		return 0
+	}
+	size, k := protowire.ConsumeVarint(first[n:])
+	rest := msg.Len() - n - k
+	if k < 0 || rest > len(into) || size != uint64(rest) {
+		return 0
+	}
+	at := copy(into, first[n+k:])
+	for _, b := range msg[1:] {
+		at += copy(into[at:], b.ReadOnlyData())
+	}
+	return at
 }
 
 func (m *uploadMessage) decodeFrame(b []byte) error {

@@ -1,7 +1,6 @@
 package grpcapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
@@ -46,6 +47,9 @@ type uploader struct {
 	frames  chan pendingFrame
 	workers int
 	wg      sync.WaitGroup
+
+	mu   sync.Mutex
+	free [][]byte // memory of frames that have arrived; guarded by mu
 }
 
 // An uploadTally is what the uploads of one dataset added.
@@ -74,7 +78,7 @@ func (u *uploader) send(f pack.Frame) error {
 	if u.ctx.Err() != nil {
 		return context.Cause(u.ctx)
 	}
-	f.Chunks, f.Sealed = slices.Clone(f.Chunks), bytes.Clone(f.Sealed)
+	f.Chunks, f.Sealed = slices.Clone(f.Chunks), u.keep(f.Sealed)
 	uf := pendingFrame{f, u.into}
 	select {
 	case u.frames <- uf:
@@ -91,6 +95,29 @@ func (u *uploader) send(f pack.Frame) error {
 		return nil
 	case <-u.ctx.Done():
 		return context.Cause(u.ctx)
+	}
+}
+
+// keep copies sealed bytes to memory of frames before.
+func (u *uploader) keep(sealed []byte) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := len(u.free) - 1; i >= 0; i-- {
+		if b := u.free[i]; cap(b) >= len(sealed) {
+			u.free = slices.Delete(u.free, i, i+1)
+			return append(b[:0], sealed...)
+		}
+	}
+	const step = 256 << 10 // so that frames of about one size take each other's place
+	return append(make([]byte, 0, (len(sealed)+step-1)/step*step), sealed...)
+}
+
+// forgo takes back the memory of frames that nothing refers to any more.
+func (u *uploader) forgo(frames []pack.Frame) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, f := range frames {
+		u.free = append(u.free, f.Sealed)
 	}
 }
 
@@ -128,7 +155,7 @@ type uploadCall struct {
 	into   *uploadTally
 	ctx    context.Context
 	idle   *idleWatch
-	stream grpc.ClientStreamingClient[scalev1.UploadRequest, scalev1.UploadResponse]
+	stream grpc.ClientStream
 	err    error // why there is no stream
 	broken bool  // sending failed; the answer says why
 	frames []pack.Frame
@@ -165,7 +192,7 @@ func (a *uploadCall) fill(f pendingFrame) (next pendingFrame, more bool) {
 func (a *uploadCall) begin() {
 	a.ctx, a.idle = watchIdle(a.u.ctx)
 	a.idle.pause()
-	a.stream, a.err = a.u.c.blocks.Upload(a.ctx)
+	a.stream, a.err = a.u.c.conn.NewStream(a.ctx, &grpc.StreamDesc{ClientStreams: true}, scalev1.BlockService_Upload_FullMethodName, grpc.ForceCodecV2(wireCodec{}))
 	a.broken = a.err != nil
 }
 
@@ -181,11 +208,17 @@ func (a *uploadCall) transmit(f pack.Frame) {
 		m.Chunks[i] = &scalev1.Chunk{Digest: f.Chunks[i].Digest[:], Size: f.Chunks[i].Size}
 	}
 	piece := f.Sealed[:min(len(f.Sealed), uploadPiece)]
-	m.Data = piece
-	msg := &scalev1.UploadRequest{Part: &scalev1.UploadRequest_Frame{Frame: m}}
+	head, err := proto.Marshal(m)
+	if err != nil {
+		a.u.fail(err)
+		a.broken = true
+		return
+	}
+	head = appendField(head, frameDataField, len(piece))
+	msg := &splitMessage{append(appendField(nil, uploadFrameField, len(head)+len(piece)), head...), piece}
 	for rest := f.Sealed; !a.broken; {
 		a.idle.wait()
-		err := a.stream.Send(msg)
+		err := a.stream.SendMsg(msg)
 		a.idle.pause()
 		if err != nil {
 			a.broken = true // RecvMsg has the reason
@@ -196,8 +229,13 @@ func (a *uploadCall) transmit(f pack.Frame) {
 			return
 		}
 		piece = rest[:min(len(rest), uploadPiece)]
-		msg = &scalev1.UploadRequest{Part: &scalev1.UploadRequest_Data{Data: piece}}
+		msg = &splitMessage{appendField(nil, uploadDataField, len(piece)), piece}
 	}
+}
+
+// appendField appends the tag and length of a field, which n bytes have to follow.
+func appendField(b []byte, num protowire.Number, n int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.BytesType), uint64(n))
 }
 
 // answer ends the call and returns what became of it.
@@ -207,7 +245,11 @@ func (a *uploadCall) answer() error {
 		return a.err
 	}
 	a.idle.wait()
-	r, err := a.stream.CloseAndRecv()
+	r := &scalev1.UploadResponse{}
+	err := a.stream.CloseSend()
+	if err == nil {
+		err = a.stream.RecvMsg(r)
+	}
 	if err == io.EOF {
 		err = nodeErrorf("an upload without an answer")
 	}
@@ -226,7 +268,14 @@ func (a *uploadCall) answer() error {
 // again what has not arrived.
 func (a *uploadCall) settle() error {
 	p := patience{c: a.u.c}
-	for err := a.answer(); err != nil; err = a.answer() {
+	err := a.answer()
+	if err == nil {
+		// The node has all of it. Of a call that was cut off, the transport might still
+		// be reading what was to be sent.
+		a.u.forgo(a.frames)
+		return nil
+	}
+	for ; err != nil; err = a.answer() {
 		if err := p.again(a.u.ctx, err); err != nil {
 			return err
 		}

@@ -18,7 +18,11 @@ import (
 // used again.
 type wireMessage struct{ b []byte }
 
-// wireCodec is the usual codec, and knows wireMessage besides.
+// A splitMessage is a message in two parts, of which the second is not copied. It must stay
+// as it is until the call has been answered.
+type splitMessage struct{ head, data []byte }
+
+// wireCodec is the usual codec, and knows wireMessage and splitMessage besides.
 type wireCodec struct{}
 
 func (wireCodec) Name() string { return "proto" }
@@ -27,6 +31,8 @@ func (wireCodec) Marshal(v any) (mem.BufferSlice, error) {
 	switch m := v.(type) {
 	case *wireMessage:
 		return mem.BufferSlice{mem.Copy(m.b, mem.DefaultBufferPool())}, nil
+	case *splitMessage:
+		return mem.BufferSlice{mem.SliceBuffer(m.head), mem.SliceBuffer(m.data)}, nil
 	case proto.Message:
 		b, err := proto.Marshal(m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, err

@@ -210,6 +210,20 @@ func FuzzUploadRequest(f *testing.F) {
 		var m uploadMessage
 		err := m.decode(mem.BufferSlice{mem.SliceBuffer(b)})
 		defer m.free()
+		// What is copied at once is what would have been read otherwise.
+		for _, cut := range []int{0, 1, len(b) / 2} {
+			cut = min(cut, len(b))
+			two := mem.BufferSlice{mem.SliceBuffer(b[:cut]), mem.SliceBuffer(b[cut:])}
+			into := make([]byte, len(b))
+			quick := uploadMessage{into: into}
+			if qerr := quick.decode(two); (qerr == nil) != (err == nil) {
+				t.Fatalf("%v, %v at once", err, qerr)
+			}
+			if n := quick.taken; n > 0 && (m.begins || !bytes.Equal(into[:n], m.data)) {
+				t.Fatalf("%d bytes at once of %+v", n, m)
+			}
+			quick.free()
+		}
 		if told(t, err); err != nil {
 			return
 		}

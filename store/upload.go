@@ -107,16 +107,19 @@ func (u *Upload) Add(ctx context.Context, f pack.Frame) (FrameResult, error) {
 		return res, context.Cause(ctx)
 	}
 	defer func() { <-u.s.openers.slots }()
-	buf, ok := u.s.openers.plain.Get().(*[]byte)
-	if !ok {
-		buf = new([]byte)
+	plain := f.Sealed
+	if f.Codec != compress.Raw || len(plain) != int(f.PlainSize) {
+		buf, ok := u.s.openers.plain.Get().(*[]byte)
+		if !ok {
+			buf = new([]byte)
+		}
+		defer u.s.openers.plain.Put(buf)
+		var err error
+		if plain, err = u.s.opener.Open((*buf)[:0], f.Codec, f.Sealed, int(f.PlainSize)); err != nil {
+			return res, fmt.Errorf("frame: %w: %w", ErrInvalid, err)
+		}
+		*buf = plain[:0]
 	}
-	defer u.s.openers.plain.Put(buf)
-	plain, err := u.s.opener.Open((*buf)[:0], f.Codec, f.Sealed, int(f.PlainSize))
-	if err != nil {
-		return res, fmt.Errorf("frame: %w: %w", ErrInvalid, err)
-	}
-	*buf = plain[:0]
 	chunks, err := checkChunks(&f, plain)
 	if err != nil {
 		return res, fmt.Errorf("frame: %w: %w", ErrInvalid, err)
