@@ -160,8 +160,8 @@ func TestRandomIsNotUneven(t *testing.T) {
 // from that when the data change.
 func TestTrial(t *testing.T) {
 	s := newSealer(t, SealOptions{})
-	size := func(plain []byte) (total int) {
-		for range 2 * trialMost {
+	size := func(frames int, plain []byte) (total int) {
+		for range frames {
 			_, sealed, err := s.Seal(nil, plain)
 			if err != nil {
 				t.Fatal(err)
@@ -170,11 +170,11 @@ func TestTrial(t *testing.T) {
 		}
 		return total
 	}
-	size(jsonLines(256 << 10))
+	size(trialFirst+1, jsonLines(256<<10))
 	if !s.lean {
 		t.Error("JSON lines with signatures take the slow encoder")
 	}
-	size(source(512 << 10))
+	size(2*trialFirst, source(512<<10)) // the second trial is as long after the first
 	if s.lean {
 		t.Error("source code takes the fast encoder")
 	}
@@ -182,8 +182,11 @@ func TestTrial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := size(source(512<<10)) / (2 * trialMost); got > len(fast)*96/100 {
+	if got := size(trialFirst, source(512<<10)) / trialFirst; got > len(fast)*96/100 {
 		t.Errorf("Default makes %d bytes, Fast %d", got, len(fast))
+	}
+	if size(4*trialMost, []byte(`{"a":"b"}`)); s.every != trialMost {
+		t.Errorf("trials are %d frames apart when nothing changes, want %d", s.every, trialMost)
 	}
 }
 
