@@ -22,6 +22,9 @@ net.Server.prototype.listen = function (_, ...rest) {
   return listen.call(this, { port, host: '127.0.0.1' }, ...ready);
 };
 
+// It would write every request into a file of the working directory.
+require('arlocal/bin/utils/logging').default.prototype.logInFile = () => {};
+
 const { default: ArLocal } = require('arlocal');
 const server = new ArLocal(port, process.env.ARLOCAL_LOGS === '1', dir, false);
 
