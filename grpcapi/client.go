@@ -13,6 +13,7 @@ import (
 
 	"github.com/koii-network/scale/compress"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store/filecache"
 )
 
 var (
@@ -50,6 +51,9 @@ type DialOptions struct {
 	// TempDir is where Put keeps the list of what it puts, some 40 bytes for each chunk,
 	// in a file without a name; empty is the system's.
 	TempDir string
+	// FileCache is where Put remembers what files are made of: see store.Input.Rescan.
+	// Without one it reads all of them each time.
+	FileCache filecache.Dir
 	// UserAgent is how the node's log names this client; empty is "scale".
 	UserAgent string
 	// Logger is told of calls that are repeated; nil discards that.

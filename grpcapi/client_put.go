@@ -20,6 +20,7 @@ import (
 	"github.com/koii-network/scale/dag/ledger"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/store/filecache"
 	"github.com/koii-network/scale/store/ingest"
 )
 
@@ -82,6 +83,7 @@ func (c *Client) Put(ctx context.Context, in []store.Input, o store.PutOptions) 
 	for try := 1; ; try++ {
 		res, err := p.run()
 		if err == nil {
+			p.remember()
 			return res, nil
 		}
 		// A node that lost chunks which it had, or said so, gets them again.
@@ -100,6 +102,7 @@ type clientSet struct {
 	known   bool // the node has this dataset, and nothing but its CID is sent
 	result  ingest.Result
 	list    *manifest // what is committed, unless known
+	files   filecache.Walk
 	added   *uploadTally
 }
 
@@ -142,9 +145,20 @@ type clientPut struct {
 
 func (p *clientPut) free() {
 	for _, s := range p.sets {
+		s.files.Close()
+		s.files = filecache.Walk{}
 		if s.list != nil {
 			s.list.free()
 			s.list = nil
+		}
+	}
+}
+
+// remember keeps what the files were made of for the next put.
+func (p *clientPut) remember() {
+	for _, s := range p.sets {
+		if err := s.files.Next.Commit(); err != nil {
+			p.c.log.Warn("what was put is read again the next time", "err", err)
 		}
 	}
 }
@@ -191,7 +205,9 @@ func (p *clientPut) upload() error {
 		var last ingest.Progress
 		progress := func(now ingest.Progress) {
 			if last = now; p.opt.Progress != nil {
-				p.opt.Progress(store.Progress{Bytes: before.Bytes + now.Bytes, Files: before.Files + now.Files, Sent: p.sent.Load()})
+				p.opt.Progress(store.Progress{
+					Bytes: before.Bytes + now.Bytes, Files: before.Files + now.Files, Unread: before.Unread + now.Unread, Sent: p.sent.Load(),
+				})
 			}
 		}
 		err := p.look(ctx, s, progress)
@@ -207,15 +223,19 @@ func (p *clientPut) upload() error {
 			u.wait()
 			return fmt.Errorf("put %s: %w", s.in.Name, err)
 		}
-		before.Bytes, before.Files = before.Bytes+last.Bytes, before.Files+last.Files
+		before = ingest.Progress{Bytes: before.Bytes + last.Bytes, Files: before.Files + last.Files, Unread: before.Unread + last.Unread}
 	}
 	return u.wait()
 }
 
+// input begins to read an input, or to read it again.
 func (p *clientPut) input(s *clientSet) *ingest.Input {
+	s.files.Close()
+	s.files = p.c.opt.FileCache.Begin(s.in.Path, s.profile.Name, s.in.Rescan)
 	return &ingest.Input{
 		Reader: s.in.Reader, Path: s.in.Path, Source: s.in.Source, Profile: s.profile, Times: s.in.Times,
 		Exclude: s.in.Exclude, SkipUnreadable: s.in.SkipUnreadable, Sort: extsort.Options{Scratch: p.scratch()},
+		Files: s.files.Past,
 	}
 }
 
@@ -247,7 +267,10 @@ func (p *clientPut) look(ctx context.Context, s *clientSet, progress func(ingest
 	if err != nil {
 		return err
 	}
-	s.result, err = slabs.Run(ctx, p.input(s), &ingest.Output{Index: everything{}, Chunks: nothing{}, Nodes: discard{}, Progress: progress})
+	in := p.input(s)
+	s.result, err = slabs.Run(ctx, in, &ingest.Output{
+		Index: everything{}, Chunks: nothing{}, Nodes: discard{}, Files: s.files.Next, Progress: progress,
+	})
 	if err != nil {
 		return err
 	}
@@ -291,8 +314,9 @@ func (p *clientPut) dataset(ctx context.Context, u *uploader, s *clientSet, prog
 	s.list = &manifest{scratch: p.scratch()}
 	s.added = u.begin()
 	packer := ingest.NewPacker(frames, u.send)
-	s.result, err = slabs.Run(ctx, p.input(s), &ingest.Output{
-		Index: lookup{p.c}, Chunks: packer, Nodes: discard{}, Manifest: s.list, Progress: progress,
+	in := p.input(s)
+	s.result, err = slabs.Run(ctx, in, &ingest.Output{
+		Index: lookup{p.c}, Chunks: packer, Nodes: discard{}, Manifest: s.list, Files: s.files.Next, Progress: progress,
 	})
 	if ferr := packer.Flush(); err == nil {
 		err = ferr
@@ -432,7 +456,7 @@ func (p *clientPut) results(r *scalev1.CommitResponse) ([]store.PutResult, error
 		if d.Name != s.in.Name || d.CID != want || d.Profile != s.profile.Name || d.Entry >= at.Size {
 			q.failf("put %s with root %v, got %s with root %v, entry :%d of %d", s.in.Name, want, d.Name, d.CID, d.Entry, at.Size)
 		}
-		res[i] = store.PutResult{Dataset: d, Unchanged: m.GetUnchanged(), TreeSize: at.Size}
+		res[i] = store.PutResult{Dataset: d, Unchanged: m.GetUnchanged(), TreeSize: at.Size, Unread: s.result.Unread}
 		if res[i].Unchanged && !s.in.Known.Defined() {
 			res[i].NewBytes, res[i].Stored = s.added.new.Load(), s.added.stored.Load()
 		}

@@ -120,6 +120,12 @@ type Input struct {
 	// SkipUnreadable leaves out files that cannot be read or that change while they
 	// are read, instead of failing.
 	SkipUnreadable bool
+	// Rescan reads every file of Path. Otherwise a file that has the path, device, inode,
+	// size, modification and change time that it had when it was last put from here, with
+	// the same Profile, is taken to have the same content and is not read again, as long as
+	// all of its chunks are stored. Of a file that had just changed then, that is not
+	// believed. Heal implies Rescan. See package filecache for what that trusts.
+	Rescan bool
 }
 
 // PutOptions configures one Put.
@@ -138,10 +144,11 @@ type Signer interface {
 
 // Progress of a running put or get.
 type Progress struct {
-	Bytes uint64 // plain bytes so far
-	Files uint64
-	Total uint64 // plain bytes expected; 0 when unknown
-	Sent  uint64 // compressed bytes that went to a node
+	Bytes  uint64 // plain bytes so far
+	Files  uint64
+	Unread uint64 // of Bytes, those of files that a put did not read again: see Input.Rescan
+	Total  uint64 // plain bytes expected; 0 when unknown
+	Sent   uint64 // compressed bytes that went to a node
 }
 
 // A Dataset is a ledger entry of kind dataset with what the store knows about it.
@@ -172,6 +179,7 @@ type PutResult struct {
 	Dataset
 	Unchanged bool // the newest version was this very dataset; nothing was appended
 	TreeSize  int64
+	Unread    uint64 // plain bytes of files that were not read again: see Input.Rescan
 	Skipped   []Skipped
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/dag/ledger"
+	"github.com/koii-network/scale/store/filecache"
 	"github.com/koii-network/scale/store/ingest"
 )
 
@@ -97,7 +98,7 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 		if sets[i] == nil {
 			continue
 		}
-		res[i].Skipped = sets[i].skipped
+		res[i].Skipped, res[i].Unread = sets[i].skipped, sets[i].unread
 		if res[i].Unchanged {
 			res[i].NewBytes, res[i].Stored = sets[i].added.Plain, sets[i].added.Packed
 		}
@@ -153,6 +154,7 @@ type dataset struct {
 	tree    dag.Tree
 	added   tally // guarded by writer.mu until the put has waited
 	skipped []Skipped
+	unread  uint64
 }
 
 // ingest stores the blocks of the datasets and fills in their trees. When it
@@ -160,19 +162,24 @@ type dataset struct {
 // handed over are kept.
 func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progress)) error {
 	var before Progress
+	var walks []filecache.Walk
 	d := s.writer.newDeposit(ctx)
 	for _, ds := range sets {
 		d.count(&ds.added)
-		out := ingest.Output{Index: d, Chunks: d, Nodes: d}
+		files := s.fileCache().Begin(ds.in.Path, ds.profile.Name, ds.in.Rescan || ds.in.Heal)
+		defer files.Close()
+		walks = append(walks, files)
+		out := ingest.Output{Index: d, Chunks: d, Nodes: d, Files: files.Next}
 		var last ingest.Progress
 		out.Progress = func(p ingest.Progress) {
 			if last = p; progress != nil {
-				progress(Progress{Bytes: before.Bytes + p.Bytes, Files: before.Files + p.Files})
+				progress(Progress{Bytes: before.Bytes + p.Bytes, Files: before.Files + p.Files, Unread: before.Unread + p.Unread})
 			}
 		}
 		in := &ingest.Input{
 			Reader: ds.in.Reader, Path: ds.in.Path, Source: ds.in.Source, Profile: ds.profile,
 			Times: ds.in.Times, Exclude: ds.in.Exclude, SkipUnreadable: ds.in.SkipUnreadable, Sort: s.sorting(),
+			Files: files.Past,
 		}
 		if in.Source != nil {
 			in.Sort.Memory = sourceSort
@@ -188,13 +195,21 @@ func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progr
 			}
 			return fmt.Errorf("put %s: %w", ds.in.Name, err)
 		}
-		before.Bytes, before.Files = before.Bytes+last.Bytes, before.Files+last.Files
-		ds.kind, ds.tree = res.Kind, res.Tree
+		before = Progress{Bytes: before.Bytes + last.Bytes, Files: before.Files + last.Files, Unread: before.Unread + last.Unread}
+		ds.kind, ds.tree, ds.unread = res.Kind, res.Tree, res.Unread
 		for _, sk := range res.Skipped {
 			ds.skipped = append(ds.skipped, Skipped{Path: sk.Path, Why: sk.Why, Special: errors.Is(sk.Why, fstree.ErrSpecial)})
 		}
 	}
-	return d.wait(ctx)
+	if err := d.wait(ctx); err != nil {
+		return err
+	}
+	for _, files := range walks {
+		if err := files.Next.Commit(); err != nil {
+			s.log.Warn("what was put is read again the next time", "err", err)
+		}
+	}
+	return nil
 }
 
 // sourceSort is the memory for entries of directories of one Source, of which there may

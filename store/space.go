@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/koii-network/scale/store/filecache"
 )
 
 // defaultFloor is the free space kept for what a commit and a clean close may still
@@ -35,6 +37,16 @@ func (s *Store) checkSpace(n int64) error {
 			s.dir, humanize.IBytes(uint64(max(free, 0))), humanize.IBytes(uint64(s.opt.Floor)), ErrNoSpace)
 	}
 	return nil
+}
+
+// FileCache returns where is kept what the files of trees that were put into the store in
+// dir were made of, for those that put into it by way of the process that owns it.
+func FileCache(dir string) filecache.Dir {
+	return (&Store{dir: dir, opt: Options{Floor: defaultFloor}}).fileCache()
+}
+
+func (s *Store) fileCache() filecache.Dir {
+	return filecache.Dir{Path: filepath.Join(s.dir, fileCacheDir), Room: s.checkSpace}
 }
 
 func freeSpace(dir string) (int64, error) {

@@ -31,9 +31,10 @@ var layers = map[string]struct{ imports, tests []string }{
 	"store/badgerkv":  {imports: []string{"store/kv"}, tests: []string{"store/storetest"}},
 	"store/pack":      {imports: []string{"compress"}, tests: []string{"store/storetest"}},
 	"store/storetest": {imports: []string{"compress", "store/kv", "store/pack"}, tests: []string{"store/badgerkv"}},
-	"store/ingest":    {imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/fstree", "store/pack"}},
+	"store/filecache": {imports: []string{"dag", "dag/fstree"}},
+	"store/ingest":    {imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/fstree", "store/filecache", "store/pack"}},
 	"store": {
-		imports: []string{"compress", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/ingest", "store/kv", "store/pack"},
+		imports: []string{"compress", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/filecache", "store/ingest", "store/kv", "store/pack"},
 		tests:   []string{"anchor", "store/check", "store/storetest"},
 	},
 	"store/check": {
@@ -57,7 +58,7 @@ var layers = map[string]struct{ imports, tests []string }{
 	// The generated code, which needs none of ours: other languages make the same from the files.
 	"proto/scale/v1": {},
 	// The client chunks, seals and verifies at its own end, so it needs what the engine is made of.
-	"grpcapi": {imports: []string{"anchor", "compress", "dag", "dag/audit", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "proto/scale/v1", "store", "store/check", "store/ingest", "store/pack"}, tests: []string{"store/kv", "store/storetest"}},
+	"grpcapi": {imports: []string{"anchor", "compress", "dag", "dag/audit", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "proto/scale/v1", "store", "store/check", "store/filecache", "store/ingest", "store/pack"}, tests: []string{"store/kv", "store/storetest"}},
 	"cmd/scale": {
 		imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/endpoint", "anchor/k2", "compress", "grpcapi", "proto/scale/v1", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store", "store/badgerkv", "store/check", "store/kv", "store/pack"},
 		tests:   []string{"anchor/devnet", "store/storetest"},

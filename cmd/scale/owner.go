@@ -61,7 +61,7 @@ func (p *place) open() (engine, error) {
 		if !errors.Is(locked, store.ErrBusy) {
 			return nil, locked
 		}
-		c, err := p.join(locked, grpcapi.DialOptions{Level: p.level, TempDir: tempDir(), Revive: p.revive})
+		c, err := p.join(locked, grpcapi.DialOptions{Level: p.level, TempDir: tempDir(), Revive: p.revive, FileCache: store.FileCache(p.dir)})
 		if err == nil {
 			p.mu.Lock()
 			p.joined = true

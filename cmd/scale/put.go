@@ -24,6 +24,7 @@ type putFlags struct {
 	name, profile, level, curatorKey string
 	parents, exclude                 []string
 	each, skipUnreadable, mtime      bool
+	rescan                           bool
 	heal, privateName                bool
 	nameKey                          string
 }
@@ -40,6 +41,12 @@ A dataset is named after the last element of its path. Putting under a name agai
 makes a new version; putting the same data again appends nothing. "-" is standard
 input. A PATH that is a symbolic link is followed, links below it are kept. Devices,
 sockets and pipes in a directory are left out and named.
+
+Files that did not change since they were last put from the same PATH are not read again:
+those of the same path, size, times of modification and change, inode and device, unless
+they had changed within 2 seconds before that put. What is written past the file system, or
+where its clock was set back by hand to hide it, is not seen then: --rescan reads all.
+With --node all files are read each time.
 
 Through a node only what it lacks is sent: each PATH is cut and hashed here first.
 
@@ -66,6 +73,7 @@ and --mtime; another one is refused with exit code 4.`,
 	fl.StringArrayVar(&f.parents, "parent", nil, "`REF` of a dataset that this one derives from; may be repeated")
 	fl.StringArrayVar(&f.exclude, "exclude", nil, "leave out what matches the `glob`; may be repeated")
 	fl.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out what cannot be read or changes meanwhile")
+	fl.BoolVar(&f.rescan, "rescan", false, "read every file, also those that did not change since they were last put")
 	fl.BoolVar(&f.mtime, "mtime", false, "record modification times")
 	fl.StringVar(&f.curatorKey, "curator-key", "", curatorKeyHelp)
 	fl.BoolVar(&f.privateName, "private-name", false, "record a salted digest instead of the name")
@@ -154,7 +162,7 @@ func (a *app) putInputs(ctx context.Context, paths []string, f putFlags) ([]stor
 	seen := make(map[string]string)
 	for _, p := range paths {
 		in := store.Input{
-			Name: f.name, Profile: f.profile, Times: f.mtime, Exclude: f.exclude, SkipUnreadable: f.skipUnreadable,
+			Name: f.name, Profile: f.profile, Times: f.mtime, Exclude: f.exclude, SkipUnreadable: f.skipUnreadable, Rescan: f.rescan,
 		}
 		switch {
 		case p == "":
@@ -293,6 +301,7 @@ type putView struct {
 	datasetView
 	TreeSize  int64         `json:"tree_size"`
 	Unchanged bool          `json:"unchanged"`
+	Unread    uint64        `json:"unread_bytes"`
 	Seconds   float64       `json:"seconds"`
 	Skipped   []skippedView `json:"skipped"`
 }
@@ -302,7 +311,7 @@ func (a *app) printPut(r store.PutResult, took time.Duration) error {
 		return a.printf("%v\n", r.CID)
 	}
 	v := putView{
-		datasetView: viewDataset(r.Dataset), TreeSize: r.TreeSize, Unchanged: r.Unchanged,
+		datasetView: viewDataset(r.Dataset), TreeSize: r.TreeSize, Unchanged: r.Unchanged, Unread: r.Unread,
 		Seconds: took.Seconds(), Skipped: []skippedView{},
 	}
 	for _, s := range r.Skipped {

@@ -9,7 +9,8 @@ import (
 type assembler struct {
 	r    *run
 	done Progress
-	err  error // why it takes no more
+	part uint64 // of done.Bytes, those of the file under way
+	err  error  // why it takes no more
 
 	fresh   []NewChunk // scratch
 	missing []dag.Digest
@@ -104,6 +105,12 @@ func (a *assembler) build(sl *slab) error {
 
 func (a *assembler) item(it *item, chunks []Chunk) error {
 	m, e := a.r.out.Manifest, it.entry
+	if it.begins {
+		a.part = 0
+		if e.Kind == dag.KindFile {
+			a.r.out.Files.Begin(e.Path, e.Stamp)
+		}
+	}
 	if it.begins && m != nil {
 		if err := m.Begin(Entry{Path: e.Path, Kind: e.Kind, Attr: e.Attr, Target: e.Target}); err != nil {
 			return err
@@ -119,25 +126,42 @@ func (a *assembler) item(it *item, chunks []Chunk) error {
 			}
 		}
 		a.done.Bytes += uint64(c.Size)
+		a.part += uint64(c.Size)
+		a.r.out.Files.Chunk(c.Digest, c.Size)
 	}
 	if !it.ends {
 		return nil
 	}
-	if it.err != nil {
+	keep := it.err == nil && !it.again
+	if it.again {
+		a.done.Bytes -= a.part
+		a.drop()
+	} else if it.err != nil {
 		if a.tree == nil {
 			return it.err
 		}
 		if err := a.r.src.Skip(e.Path, it.err); err != nil {
 			return err
 		}
-		a.file = dag.NewFileBuilder(a.r.in.Profile, a.r.out.Nodes) // drops what it was given
+		a.drop()
 	} else if err := a.end(it); err != nil {
 		return err
 	}
+	if e.Kind == dag.KindFile {
+		a.r.out.Files.End(keep)
+	}
+	if keep && it.unread() {
+		a.done.Unread += a.part
+	}
 	if m != nil {
-		return m.End(it.err == nil)
+		return m.End(keep)
 	}
 	return nil
+}
+
+// drop forgets the chunks of the file under way.
+func (a *assembler) drop() {
+	a.file = dag.NewFileBuilder(a.r.in.Profile, a.r.out.Nodes)
 }
 
 // close gives back what a dataset that did not come to its end holds.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/fstree"
@@ -94,6 +95,7 @@ func (f *feeder) tree() error {
 		if first {
 			r.kind, first = e.Kind, false
 		}
+		past := e.Kind == dag.KindFile && in.Files.Find(e.Path, e.Stamp)
 		big := e.Kind == dag.KindFile && e.Size > smallFile
 		if big || f.full() || f.used+int(e.Size)+1 > f.limit {
 			if err := f.flush(); err != nil {
@@ -101,17 +103,23 @@ func (f *feeder) tree() error {
 			}
 		}
 		if big {
-			if err := f.file(e); err != nil {
+			err := error(nil)
+			if past {
+				err = f.past(e)
+			} else {
+				err = f.file(e)
+			}
+			if err != nil {
 				return err
 			}
 			continue
 		}
-		it := item{entry: e, begins: true, ends: true}
+		it := f.add(item{entry: e, begins: true, ends: true})
 		if e.Kind == dag.KindFile {
 			it.from = fromDisk
-		}
-		f.add(it)
-		if e.Kind == dag.KindFile {
+			if past && f.recall(it, e.Size) == 0 {
+				it.from = fromPast
+			}
 			f.used += int(e.Size) + 1 // one more, so that growth shows
 			f.sl.room = f.used
 		}
@@ -135,6 +143,59 @@ func (f *feeder) file(e *fstree.Entry) error {
 		return err
 	}
 	return f.flush()
+}
+
+// past takes a large file that did not change, whose row was found. If one of its chunks
+// turns out not to be stored, or the row is not sound, the file is read.
+func (f *feeder) past(e *fstree.Entry) error {
+	it := f.add(item{entry: e, from: fromKnown, begins: true})
+	for left := e.Size; left > 0; {
+		if f.full() {
+			if err := f.flush(); err != nil {
+				return err
+			}
+			it = f.add(item{entry: e, from: fromKnown})
+		}
+		if left = f.recall(it, left); left < 0 {
+			break
+		}
+		known, err := f.sl.stored(f.r.ctx, f.r, f.sl.refs)
+		if err != nil {
+			return fmt.Errorf("look up chunks: %w", err)
+		}
+		if slices.Contains(known, false) {
+			break
+		}
+		it.ends = left == 0
+	}
+	if it.ends {
+		return f.flush()
+	}
+	f.sl.refs, it.refs = f.sl.refs[:0], 0
+	it.ends, it.again = true, true
+	if err := f.flush(); err != nil {
+		return err
+	}
+	again := *e // the assembler may not be done with e
+	return f.file(&again)
+}
+
+// recall adds chunks of the file whose row was found to the slab and the item, as many
+// as the slab takes, and returns how many of left bytes are left then: -1 if the row is
+// not sound.
+func (f *feeder) recall(it *item, left int64) int64 {
+	split := f.r.in.Profile.Splitter()
+	for left > 0 && len(f.sl.refs) < slabRefs {
+		d, size, ok := f.r.in.Files.Chunk()
+		if !ok || int64(size) > int64(split.Max()) || int64(size) < int64(split.Min()) && int64(size) < left {
+			f.sl.refs, it.refs = f.sl.refs[:len(f.sl.refs)-it.refs], 0
+			return -1
+		}
+		f.sl.refs = append(f.sl.refs, Chunk{Digest: d, Size: size})
+		it.refs++
+		left -= int64(size)
+	}
+	return left
 }
 
 // body reads the bytes of a file into this slab and the ones behind it. What is left

@@ -146,7 +146,8 @@ func (p *Pools) giveSlab(sl *slab) {
 	clear(sl.items)
 	*sl = slab{
 		items: sl.items[:0], chunks: sl.chunks[:0], starts: sl.starts[:0], known: sl.known[:0],
-		refs: sl.refs[:0], ends: sl.ends[:0], scratch: sl.scratch[:0], ready: sl.ready,
+		refs: sl.refs[:0], ends: sl.ends[:0], scratch: sl.scratch[:0],
+		ask: sl.ask[:0], answers: sl.answers[:0], ready: sl.ready,
 	}
 	p.slabs.Put(sl)
 }

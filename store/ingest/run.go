@@ -9,6 +9,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/extsort"
 	"github.com/koii-network/scale/dag/fstree"
+	"github.com/koii-network/scale/store/filecache"
 )
 
 // An Input is one dataset. Exactly one of Reader, Path and Source is set.
@@ -23,6 +24,9 @@ type Input struct {
 	// Exclude and SkipUnreadable are for Path: see fstree.Options.
 	Exclude        []string
 	SkipUnreadable bool
+	// Files, if not nil, is what is remembered of Path: files that did not change since are
+	// not read again, as long as the Index knows all of their chunks.
+	Files *filecache.Reader
 	// Sort bounds the memory for the names of large directories: once for the tree
 	// that is built, and for Path once for the tree on disk. See extsort.Options.
 	Sort extsort.Options
@@ -36,6 +40,8 @@ type Output struct {
 	Nodes dag.Sink
 	// Manifest, if not nil, is told the dataset itself.
 	Manifest Manifest
+	// Files, if not nil, is told the files of Input.Path, what they were made of and when.
+	Files *filecache.Writer
 	// Progress, if not nil, is called now and then from one goroutine at a time.
 	Progress func(Progress)
 }
@@ -86,8 +92,9 @@ type Entry struct {
 
 // Progress of a dataset.
 type Progress struct {
-	Bytes uint64 // plain bytes so far
-	Files uint64
+	Bytes  uint64 // plain bytes so far
+	Files  uint64
+	Unread uint64 // of Bytes, those of files that did not change and were not read again
 }
 
 // A Result is a dataset that was read to its end.
@@ -95,6 +102,7 @@ type Result struct {
 	Kind    dag.Kind // KindFile or KindDir
 	Tree    dag.Tree
 	Skipped []Skipped
+	Unread  uint64 // plain bytes of files that did not change and were not read again
 }
 
 // Skipped is something in a tree on disk that was left out.
@@ -170,7 +178,7 @@ func (p *Pools) Run(ctx context.Context, in *Input, out *Output) (res Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Kind: r.kind, Tree: r.asm.result, Skipped: r.skip}, nil
+	return Result{Kind: r.kind, Tree: r.asm.result, Skipped: r.skip, Unread: r.asm.done.Unread}, nil
 }
 
 func (r *run) skipped(path string, why error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/chunk"
@@ -18,9 +19,9 @@ import (
 type slab struct {
 	buf   *buffer
 	items []item
-	refs  []Chunk // of items that are given by digest, in order
+	refs  []Chunk // of items that are given by digest, or by the file cache, in order
 	ends  []int   // where chunks of the last item end, if the feeder cut it
-	room  int     // bytes that the files need which a worker is to read
+	room  int     // bytes that the files need which a worker may have to read
 	last  bool    // the dataset ends with this slab
 
 	// What process found: the chunks of all items in order, and where their bytes are
@@ -29,6 +30,8 @@ type slab struct {
 	starts  []int
 	known   []bool
 	scratch []int
+	ask     []Chunk // scratch
+	answers []bool  // scratch
 	err     error
 	ready   chan struct{} // takes one when process is done
 }
@@ -41,6 +44,7 @@ type item struct {
 	refs       int // how many of the slab's refs are its
 	begins     bool
 	ends       bool
+	again      bool  // what was handed on of the entry is void; the whole of it comes anew
 	chunks     int   // how many of the slab's chunks are its, set by process
 	err        error // why its bytes end early
 }
@@ -54,33 +58,92 @@ const (
 	fromPart           // buf[start:], cut already: sl.ends
 	fromDisk           // a worker reads the file to buf[start:]
 	fromRefs
+	fromPast  // refs, of a file that did not change; a worker reads it if one is not stored
+	fromKnown // refs, of such a file, that are stored
 )
+
+// unread says whether the bytes of an item were not read.
+func (it *item) unread() bool { return it.from == fromPast || it.from == fromKnown }
 
 // process reads what is to be read, and chunks, hashes and looks up everything in
 // the slab.
 func (sl *slab) process(ctx context.Context, r *run) {
-	if sl.err = sl.sum(ctx, r); sl.err != nil || len(sl.chunks) == 0 {
+	if sl.err = sl.recall(ctx, r); sl.err != nil {
 		return
 	}
-	sl.known = append(sl.known, make([]bool, len(sl.chunks))...)
-	if err := r.out.Index.Known(ctx, sl.chunks, sl.known); err != nil {
-		sl.err = fmt.Errorf("look up chunks: %w", err)
+	if sl.err = sl.sum(ctx, r); sl.err != nil {
+		return
 	}
+	if sl.err = sl.look(ctx, r); sl.err != nil {
+		sl.err = fmt.Errorf("look up chunks: %w", sl.err)
+	}
+}
+
+// recall looks up the chunks of files that did not change, and has those read of which
+// one is not stored.
+func (sl *slab) recall(ctx context.Context, r *run) error {
+	if !slices.ContainsFunc(sl.items, func(it item) bool { return it.from == fromPast }) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	known, err := sl.stored(ctx, r, sl.refs)
+	if err != nil {
+		return fmt.Errorf("look up chunks: %w", err)
+	}
+	for i := range sl.items {
+		it := &sl.items[i]
+		if it.from == fromPast && slices.Contains(known[:it.refs], false) {
+			it.from = fromDisk
+		}
+		known = known[it.refs:]
+	}
+	return nil
+}
+
+// stored looks chunks up. What it returns is valid until the next call.
+func (sl *slab) stored(ctx context.Context, r *run, chunks []Chunk) ([]bool, error) {
+	if len(chunks) == 0 {
+		return nil, nil
+	}
+	sl.answers = append(sl.answers[:0], make([]bool, len(chunks))...)
+	err := r.out.Index.Known(ctx, chunks, sl.answers)
+	return sl.answers, err
+}
+
+// look looks up the chunks that were not looked up before.
+func (sl *slab) look(ctx context.Context, r *run) error {
+	sl.ask = sl.ask[:0]
+	for i, c := range sl.chunks {
+		if !sl.known[i] {
+			sl.ask = append(sl.ask, c)
+		}
+	}
+	known, err := sl.stored(ctx, r, sl.ask)
+	for i := range sl.known {
+		if !sl.known[i] && err == nil {
+			sl.known[i], known = known[0], known[1:]
+		}
+	}
+	return err
 }
 
 // sum cuts and hashes.
 func (sl *slab) sum(ctx context.Context, r *run) error {
-	if sl.room > 0 {
-		sl.buf = r.p.buffer(sl.room)
-	}
 	splitter, refs := r.in.Profile.Splitter(), sl.refs
 	for i := range sl.items {
 		it := &sl.items[i]
 		first := len(sl.chunks)
+		own := refs[:it.refs]
+		refs = refs[it.refs:]
 		switch it.from {
 		case fromDisk:
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
+			}
+			if sl.buf == nil {
+				sl.buf = r.p.buffer(sl.room)
 			}
 			n, err := r.src.Read(it.entry, sl.buf.b[it.start:it.start+int(it.entry.Size)+1])
 			if errors.Is(err, io.ErrShortBuffer) {
@@ -95,12 +158,11 @@ func (sl *slab) sum(ctx context.Context, r *run) error {
 			sl.split(splitter, it)
 		case fromPart:
 			sl.hash(it.start, sl.ends)
-		case fromRefs:
-			sl.chunks = append(sl.chunks, refs[:it.refs]...)
-			for range it.refs {
-				sl.starts = append(sl.starts, -1)
+		case fromRefs, fromPast, fromKnown:
+			sl.chunks = append(sl.chunks, own...)
+			for range own {
+				sl.starts, sl.known = append(sl.starts, -1), append(sl.known, it.unread())
 			}
-			refs = refs[it.refs:]
 		}
 		it.chunks = len(sl.chunks) - first
 	}
@@ -118,7 +180,7 @@ func (sl *slab) hash(start int, ends []int) {
 	for _, e := range ends {
 		end := start + e
 		sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(sl.buf.b[at:end])), Size: uint32(end - at)})
-		sl.starts = append(sl.starts, at)
+		sl.starts, sl.known = append(sl.starts, at), append(sl.known, false)
 		at = end
 	}
 }
