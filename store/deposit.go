@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store/ingest"
+	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
 
@@ -104,13 +106,11 @@ func (d *deposit) pending(c ingest.Chunk) bool {
 // storedSize returns the size of a chunk that has a row and its frame a place in the
 // packs, else 0. One whose pack was lost is stored again, and its row replaced.
 func (s *Store) storedSize(ctx context.Context, d dag.Digest) (uint32, error) {
-	key := digestKey(rowChunk, d)
-	has, err := s.kv.Has(ctx, key)
-	if err != nil || !has {
-		return 0, storeError(err)
-	}
 	var scratch [64]byte
-	b, err := s.kv.Get(ctx, key, scratch[:0])
+	b, err := s.kv.Get(ctx, digestKey(rowChunk, d), scratch[:0])
+	if errors.Is(err, kv.ErrNotFound) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, storeError(err)
 	}

@@ -46,7 +46,7 @@ func FileCache(dir string) filecache.Dir {
 }
 
 func (s *Store) fileCache() filecache.Dir {
-	return filecache.Dir{Path: filepath.Join(s.dir, fileCacheDir), Room: s.checkSpace}
+	return filecache.Dir{Path: filepath.Join(s.dir, fileCacheDir), Room: s.checkSpace, Now: s.opt.Now}
 }
 
 func freeSpace(dir string) (int64, error) {

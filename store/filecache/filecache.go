@@ -52,6 +52,8 @@ const (
 // A Dir is a directory of caches. It is made when there is something to keep.
 type Dir struct {
 	Path string
+	// Now is the clock that Settled is measured by; nil is time.Now.
+	Now func() time.Time
 	// Room, if not nil, returns an error if the file system should not take n bytes more.
 	// The cache is then not written.
 	Room func(n int64) error
@@ -70,9 +72,9 @@ func (d Dir) Begin(root, profile string, rescan bool) Walk {
 	if d.Path == "" || root == "" {
 		return Walk{}
 	}
-	w := Walk{Next: d.Create(root, profile)}
+	w := Walk{Next: d.create(root, profile)}
 	if !rescan {
-		w.Past = d.Open(root, profile)
+		w.Past = d.open(root, profile)
 	}
 	return w
 }
@@ -85,6 +87,13 @@ func (w Walk) Close() {
 
 // A key names a cache.
 type key struct{ root, profile string }
+
+func (d Dir) now() time.Time {
+	if d.Now == nil {
+		return time.Now()
+	}
+	return d.Now()
+}
 
 // keyOf returns the key of the tree at root, by whatever way root leads there.
 func keyOf(root, profile string) (key, error) {
@@ -116,7 +125,7 @@ func ours(name string) (is, whole bool) {
 
 // prune removes the caches that were written longest ago, as many as there are too many,
 // and what processes that died have left. The newest stays.
-func (d Dir) prune(now time.Time, files int, bytes int64) error {
+func (d Dir) prune(files int, bytes int64) error {
 	entries, err := os.ReadDir(d.Path)
 	if err != nil {
 		return err
@@ -139,7 +148,7 @@ func (d Dir) prune(now time.Time, files int, bytes int64) error {
 		}
 		if whole {
 			all = append(all, fi)
-		} else if now.Sub(fi.ModTime()) > leftover {
+		} else if d.now().Sub(fi.ModTime()) > leftover {
 			remove(e.Name())
 		}
 	}

@@ -31,8 +31,8 @@ type Reader struct {
 	ended bool  // there is no more, or what there is is not sound
 }
 
-// Open returns the cache of the tree at root, or nil if there is none that can be used.
-func (d Dir) Open(root, profile string) *Reader {
+// open returns the cache of the tree at root, or nil if there is none that can be used.
+func (d Dir) open(root, profile string) *Reader {
 	k, err := keyOf(root, profile)
 	if err != nil {
 		return nil // the walk says what is wrong with root

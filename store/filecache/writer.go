@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/fstree"
@@ -44,16 +43,13 @@ type Writer struct {
 	size         int64 // of the cache
 }
 
-// Create begins a cache of the tree at root. It comes before the tree is looked at. The
-// result is nil if there is nothing to be had of a cache.
-func (d Dir) Create(root, profile string) *Writer { return d.create(root, profile, time.Now()) }
-
-func (d Dir) create(root, profile string, now time.Time) *Writer {
+// create begins a cache of the tree at root, or returns nil if there is no such tree.
+func (d Dir) create(root, profile string) *Writer {
 	k, err := keyOf(root, profile)
 	if err != nil {
 		return nil
 	}
-	w := &Writer{dir: d, key: k, settled: now.Add(-Settled).UnixNano()}
+	w := &Writer{dir: d, key: k, settled: d.now().Add(-Settled).UnixNano()}
 	rand.Read(w.nonce[:])
 	w.block = make([]byte, frameSize, frameSize+blockSize+1024)
 	w.begin()
@@ -180,7 +176,7 @@ func (w *Writer) Commit() error {
 			w.err = os.Rename(w.f.Name(), w.dir.path(w.key))
 		}
 		if w.err == nil {
-			w.err = w.dir.prune(time.Now(), maxFiles, maxBytes)
+			w.err = w.dir.prune(maxFiles, maxBytes)
 		}
 	}
 	if w.err != nil {
