@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/koii-network/scale/dag/fstree"
 )
 
 func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
@@ -21,6 +19,7 @@ func FuzzReader(f *testing.F) {
 	d := Dir{Path: f.TempDir()}
 	root := f.TempDir()
 	w := d.create(root, "p")
+	w.nonce = [nonceSize]byte{}
 	for _, x := range files {
 		w.Begin(x.Path, x.Stamp)
 		for _, c := range x.Chunks {
@@ -70,9 +69,6 @@ func FuzzReader(f *testing.F) {
 					t.Fatalf("a chunk of %d bytes, %d left", n, left)
 				}
 			}
-		}
-		if r.Find("\xff\xff", fstree.Stamp{}) && len(last) == 0 {
-			t.Fatal("found something behind the end")
 		}
 	})
 }
