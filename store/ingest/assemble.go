@@ -9,7 +9,7 @@ import (
 type assembler struct {
 	r    *run
 	done Progress
-	part uint64 // of done.Bytes, those of the file under way
+	part uint64 // bytes of the file under way
 	err  error  // why it takes no more
 
 	fresh   []NewChunk // scratch
@@ -125,8 +125,10 @@ func (a *assembler) item(it *item, chunks []Chunk) error {
 				return err
 			}
 		}
-		a.done.Bytes += uint64(c.Size)
 		a.part += uint64(c.Size)
+		if it.from != fromKnown { // which may come again
+			a.done.Bytes += uint64(c.Size)
+		}
 		a.r.out.Files.Chunk(c.Digest, c.Size)
 	}
 	if !it.ends {
@@ -134,7 +136,6 @@ func (a *assembler) item(it *item, chunks []Chunk) error {
 	}
 	keep := it.err == nil && !it.again
 	if it.again {
-		a.done.Bytes -= a.part
 		a.drop()
 	} else if it.err != nil {
 		if a.tree == nil {
@@ -152,6 +153,9 @@ func (a *assembler) item(it *item, chunks []Chunk) error {
 	}
 	if keep && it.unread() {
 		a.done.Unread += a.part
+	}
+	if keep && it.from == fromKnown {
+		a.done.Bytes += a.part
 	}
 	if m != nil {
 		return m.End(keep)
