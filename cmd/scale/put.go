@@ -43,10 +43,10 @@ input. A PATH that is a symbolic link is followed, links below it are kept. Devi
 sockets and pipes in a directory are left out and named.
 
 Files that did not change since they were last put from the same PATH are not read again:
-those of the same path, size, times of modification and change, inode and device, unless
-they had changed within 2 seconds before that put. What is written past the file system, or
-where its clock was set back by hand to hide it, is not seen then: --rescan reads all.
-With --node all files are read each time.
+those of the same path, size, times of modification and of change, inode and device, unless
+they had changed within 2 seconds before that put. --rescan reads all of them: do that now
+and then where someone might set the system's clock, or write to the disk itself, to hide a
+change. With --node all files are read each time.
 
 Through a node only what it lacks is sent: each PATH is cut and hashed here first.
 

@@ -515,7 +515,7 @@ func TestMemory(t *testing.T) {
 	stamp := func(i int) fstree.Stamp { return fstree.Stamp{Dev: 1, Ino: uint64(i), Size: 7, Ctime: int64(i)} }
 	paths := make([]string, n)
 	for i := range paths {
-		paths[i] = fmt.Sprintf("some/directory/%09d", i)
+		paths[i] = fmt.Sprintf("some/directory/with a name that is not short/and others in it/%09d", i)
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

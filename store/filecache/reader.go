@@ -85,15 +85,12 @@ func (r *Reader) Find(path string, s fstree.Stamp) bool {
 		return false
 	}
 	for r.ahead || r.next() {
-		switch c := bytes.Compare(r.row.path, []byte(path)); {
-		case c > 0:
-			r.ahead = true
+		if r.ahead = string(r.row.path) > path; r.ahead {
 			return false
-		case c == 0:
-			r.ahead = false
+		}
+		if string(r.row.path) == path {
 			return r.row.stamp == s
 		}
-		r.ahead = false
 	}
 	return false
 }
