@@ -253,11 +253,10 @@ func TestRescanLostChunks(t *testing.T) {
 	first := h.mustPut(store.Input{Name: "tree", Path: root})[0]
 	h.close()
 	pack := filepath.Join(h.dir, "packs", "00000001.pack")
-	fi, err := os.Stat(pack)
-	must(t, err, os.Truncate(pack, fi.Size()/2))
+	must(t, os.Truncate(pack, 50_000)) // in the middle of the small files
 	h.open()
 	res := h.mustPut(store.Input{Name: "tree", Path: root})[0]
-	if res.CID != first.CID || res.Unread == 0 || res.Unread == res.Size || res.NewBytes == 0 || res.NewBytes > res.Size-res.Unread {
+	if res.CID != first.CID || res.Unread == 0 || res.Size-res.Unread <= 3<<20 || res.NewBytes != res.Size-res.Unread {
 		t.Errorf("%+v", res)
 	}
 	h.sameAsDisk(root)
