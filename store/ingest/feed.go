@@ -103,13 +103,11 @@ func (f *feeder) tree() error {
 			}
 		}
 		if big {
-			err := error(nil)
+			read := f.file
 			if past {
-				err = f.past(e)
-			} else {
-				err = f.file(e)
+				read = f.past
 			}
-			if err != nil {
+			if err := read(e); err != nil {
 				return err
 			}
 			continue
