@@ -5,11 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
-
-func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
 
 // FuzzReader reads caches whose payloads are anything at all, under checksums that are
 // right if sealed is set. Input is the payloads behind the first one, each with its
