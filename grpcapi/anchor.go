@@ -53,6 +53,8 @@ const (
 	maxChainName   = 32
 	mostAnchors    = 100
 	defaultAnchors = 50
+	// anchorBytes is what an anchor with its receipt takes.
+	anchorBytes = 2 * proof.MaxReceipt
 )
 
 // get returns what anchors the store.
@@ -134,6 +136,9 @@ func (a *anchors) ListAnchors(ctx context.Context, req *scalev1.ListAnchorsReque
 		most = defaultAnchors
 	}
 	most = min(most, mostAnchors)
+	if err := a.reserve(ctx, most*anchorBytes); err != nil {
+		return nil, err
+	}
 	names, err := from.Names(ctx)
 	if err != nil {
 		return nil, err
@@ -176,6 +181,9 @@ func (a *anchors) GetReceipts(ctx context.Context, req *scalev1.GetReceiptsReque
 		return nil, invalidf("index", "%d, must be 0 or more", i)
 	} else if i >= size {
 		return nil, inField("index", notFoundf("entry :%d of a ledger of %d", i, size))
+	}
+	if err := a.reserve(ctx, proof.MaxReceipts*anchorBytes); err != nil {
+		return nil, err
 	}
 	claims, at, err := from.Receipts(ctx, req.GetIndex())
 	if err != nil {

@@ -15,6 +15,13 @@ type audits struct {
 	*Server
 }
 
+// sampleBytes is what a sample takes: a chunk and its proof. mostSamples is how many there
+// are at a time, with those that are being sent.
+const (
+	sampleBytes = pieceSize + 32<<10
+	mostSamples = 40
+)
+
 // Challenge implements AuditServiceServer.
 func (a *audits) Challenge(req *scalev1.ChallengeRequest, ss grpc.ServerStreamingServer[scalev1.ChallengeResponse]) error {
 	ctx := ss.Context()
@@ -26,6 +33,10 @@ func (a *audits) Challenge(req *scalev1.ChallengeRequest, ss grpc.ServerStreamin
 	}
 	o, err := a.resolveDataset(ctx, req.GetRef())
 	if err != nil {
+		return err
+	}
+	// The samples of a frame are made together.
+	if err := a.reserve(ctx, min(int(req.GetCount())+3, mostSamples)*sampleBytes); err != nil {
 		return err
 	}
 	c, err := a.store.Challenge(ctx, o, req.GetSeed(), int(req.GetCount()))

@@ -28,6 +28,9 @@ type call struct {
 	killed chan struct{} // closed when the node ends the call
 	heavy  bool          // the handler has the turn of a heavy request
 
+	account *account     // of its answers
+	conn    *limitedConn // nil if it is not known
+
 	mu    sync.Mutex
 	why   error         // of killed; guarded by mu, as is all below
 	waits waitKind      // what it waits for now
@@ -140,15 +143,11 @@ func (s *stream) RecvMsg(m any) error {
 
 // SendMsg implements grpc.ServerStream.
 func (s *stream) SendMsg(m any) error {
-	e, err := encode(m)
+	e, err := encode(s.c.ctx, s.c.account, m, s.c.s.lim.MessageBytes)
 	if err != nil {
 		return err
 	}
 	n := e.data.Len()
-	if n > s.c.s.lim.MessageBytes {
-		e.data.Free()
-		return fmt.Errorf("%w: an answer of %d bytes, a message has at most %d", ErrLimit, n, s.c.s.lim.MessageBytes)
-	}
 	s.c.wait(waitsSend)
 	err = s.ServerStream.SendMsg(e)
 	s.c.moved(n)

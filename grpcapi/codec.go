@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -85,8 +86,9 @@ func unmarshal(b []byte, m proto.Message) error {
 	return nil
 }
 
-// encode makes v, a message or an encoded one, ready to be sent.
-func encode(v any) (*encoded, error) {
+// encode makes v, a message of at most that many bytes or an encoded one, ready to be sent,
+// once there is room for it.
+func encode(ctx context.Context, a *account, v any, most int) (*encoded, error) {
 	if e, ok := v.(*encoded); ok {
 		return e, nil
 	}
@@ -96,15 +98,15 @@ func encode(v any) (*encoded, error) {
 	}
 	opt := proto.MarshalOptions{UseCachedSize: true}
 	size := proto.Size(m)
-	if mem.IsBelowBufferPoolingThreshold(size) {
-		b, err := opt.Marshal(m)
-		return &encoded{mem.BufferSlice{mem.SliceBuffer(b)}}, err
+	if size > most {
+		return nil, fmt.Errorf("%w: an answer of %d bytes, a message has at most %d", ErrLimit, size, most)
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(size)
-	if _, err := opt.MarshalAppend((*buf)[:0], m); err != nil {
-		pool.Put(buf)
+	if err := a.admit(ctx, answers.size(size)+answerSlack); err != nil {
 		return nil, err
 	}
-	return &encoded{mem.BufferSlice{mem.NewBuffer(buf, pool)}}, nil
+	buf := answers.take(size)
+	if _, err := opt.MarshalAppend(buf.all[:0], m); err != nil {
+		return nil, err
+	}
+	return &encoded{mem.BufferSlice{a.send(buf, size)}}, nil
 }

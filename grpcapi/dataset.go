@@ -67,6 +67,9 @@ func (d *datasets) ListDatasets(ctx context.Context, req *scalev1.ListDatasetsRe
 	}
 	resp := &scalev1.ListDatasetsResponse{}
 	size := pageLength(req.GetPageSize(), 100, 1000)
+	if err := d.reserve(ctx, size*datasetBytes); err != nil {
+		return nil, err
+	}
 	for ds, err := range d.store.DatasetsFrom(ctx, t.after) {
 		if err != nil {
 			return nil, err
@@ -91,6 +94,9 @@ func (d *datasets) ListVersions(ctx context.Context, req *scalev1.ListVersionsRe
 	}
 	resp := &scalev1.ListVersionsResponse{}
 	size := pageLength(req.GetPageSize(), 100, 1000)
+	if err := d.reserve(ctx, size*datasetBytes); err != nil {
+		return nil, err
+	}
 	last := 0
 	for v, err := range d.store.HistoryFrom(ctx, req.GetName(), t.after) {
 		if err != nil {
@@ -118,6 +124,16 @@ func (d *datasets) ListTree(ctx context.Context, req *scalev1.ListTreeRequest) (
 	if err := parsePage(req.GetPageToken(), &t); err != nil {
 		return nil, err
 	}
+	size := pageLength(req.GetPageSize(), 1000, 10_000)
+	room := min(d.lim.MessageBytes, maxPageBytes) - treeSlack
+	if err := d.reserve(ctx, treePageBytes); err != nil {
+		return nil, err
+	}
+	// Reading directories takes what reading files does.
+	if err := d.reads.small.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer d.reads.small.leave()
 	var o store.Object
 	var err error
 	if first {
@@ -129,9 +145,7 @@ func (d *datasets) ListTree(ctx context.Context, req *scalev1.ListTreeRequest) (
 	if err != nil {
 		return nil, err
 	}
-	size := pageLength(req.GetPageSize(), 1000, 10_000)
 	resp := &scalev1.ListTreeResponse{}
-	room := min(d.lim.MessageBytes, maxPageBytes) - treeSlack
 	if first {
 		resp.Entries = append(resp.Entries, objectEntry(&o, ""))
 		if o.Info.Kind != dag.KindDir {
@@ -159,6 +173,10 @@ const (
 	treeSlack = 64 << 10
 	// entrySlack is what an entry needs besides its path and target.
 	entrySlack = 160
+	// treePageBytes is what a page of a tree takes while it is made, and datasetBytes a
+	// dataset of a page.
+	treePageBytes = 4 * maxPageBytes
+	datasetBytes  = 2 << 10
 )
 
 func entryBytes(e *store.Entry) int { return len(e.Path) + len(e.Info.Target) + entrySlack }
@@ -198,7 +216,10 @@ func (d *datasets) ExportCar(req *scalev1.ExportCarRequest, ss grpc.ServerStream
 		return err
 	}
 	// The blocks that were sent are remembered, so it cannot be left and gone on with.
-	w := &pieceWriter{field: carDataField}
+	if err := d.reserve(ctx, streamBytes); err != nil {
+		return err
+	}
+	w := &pieceWriter{field: carDataField, to: accountOf(ctx)}
 	return pump(ctx, ss, d.reads.whole, func(ctx context.Context, push func(*encoded) error) error {
 		w.push = push
 		if err := d.store.ExportCAR(ctx, o, w); err != nil {

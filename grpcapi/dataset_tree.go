@@ -21,7 +21,10 @@ func (d *datasets) GetTree(req *scalev1.GetTreeRequest, ss grpc.ServerStreamingS
 	if err != nil {
 		return err
 	}
-	w := &treeWriter{rooted: len(req.GetAfter()) > 0, last: string(req.GetAfter())}
+	if err := d.reserve(ctx, streamBytes); err != nil {
+		return err
+	}
+	w := &treeWriter{to: accountOf(ctx), rooted: len(req.GetAfter()) > 0, last: string(req.GetAfter())}
 	return pump(ctx, ss, d.reads.large, func(ctx context.Context, push func(*encoded) error) error {
 		w.push = push
 		if err := d.finishFile(ctx, o, w); err != nil {
@@ -67,7 +70,8 @@ func (d *datasets) finishFile(ctx context.Context, tree store.Object, w *treeWri
 // room for. It knows where it is, so that the tree can be left and gone on with.
 type treeWriter struct {
 	push   func(*encoded) error
-	buf    *[]byte
+	to     *account
+	buf    *lentBuffer
 	rooted bool      // what was asked for has been given itself
 	last   string    // the entry that was given last, whole
 	file   *treeFile // the one under way, or nil
@@ -103,26 +107,27 @@ func (w *treeWriter) part(e *scalev1.TreeEntry, given func()) error {
 	if err := w.room(1 + uvarintLen(part) + part); err != nil {
 		return err
 	}
-	b := fieldStart(*w.buf, treePartsField, part)
+	b := fieldStart(w.buf.buf, treePartsField, part)
 	b = fieldStart(b, partEntryField, n)
 	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, e)
 	if err != nil {
 		return err
 	}
-	*w.buf = b
+	w.buf.buf = b
 	given()
 	return nil
 }
 
 // room makes room for n bytes in the message.
 func (w *treeWriter) room(n int) error {
-	if w.buf != nil && len(*w.buf)+n > cap(*w.buf) {
+	if w.buf != nil && len(w.buf.buf)+n > cap(w.buf.buf) {
 		if err := w.flush(); err != nil {
 			return err
 		}
 	}
 	if w.buf == nil {
-		w.buf = pieces.Get(0)
+		w.buf = answers.take(pieceSize)
+		w.buf.buf = w.buf.all[:0]
 	}
 	return nil
 }
@@ -131,7 +136,7 @@ func (w *treeWriter) flush() error {
 	if w.buf == nil {
 		return nil
 	}
-	e := &encoded{mem.BufferSlice{mem.NewBuffer(w.buf, &pieces)}}
+	e := &encoded{mem.BufferSlice{w.to.send(w.buf, len(w.buf.buf))}}
 	w.buf = nil
 	return w.push(e)
 }
@@ -152,10 +157,10 @@ func (f *treeFile) Write(p []byte) (int, error) {
 		if err := w.room(min(len(p), 512) + partHead); err != nil {
 			return taken, err
 		}
-		n := min(len(p), cap(*w.buf)-len(*w.buf)-partHead)
-		b := fieldStart(*w.buf, treePartsField, 1+uvarintLen(n)+n)
+		n := min(len(p), cap(w.buf.buf)-len(w.buf.buf)-partHead)
+		b := fieldStart(w.buf.buf, treePartsField, 1+uvarintLen(n)+n)
 		b = fieldStart(b, partDataField, n)
-		*w.buf = append(b, p[:n]...)
+		w.buf.buf = append(b, p[:n]...)
 		p, taken = p[n:], taken+n
 		f.done += uint64(n)
 	}

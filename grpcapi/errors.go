@@ -53,6 +53,8 @@ var errorClasses = []errorClass{
 		"send or read faster, in smaller pieces; NodeService.GetInfo says the limits"},
 	{ErrClosing, "closing", codes.Unavailable, scalev1.ErrorReason_ERROR_REASON_CLOSING, 2 * time.Second, ""},
 	{ErrLimit, "limit", codes.ResourceExhausted, scalev1.ErrorReason_ERROR_REASON_LIMIT, 0, ""},
+	{store.ErrManifest, "manifest", codes.ResourceExhausted, scalev1.ErrorReason_ERROR_REASON_LIMIT, 0,
+		"prove single files, or the dataset without its manifest; with more --memory a node makes larger ones"},
 	{ErrInternal, "internal", codes.Internal, scalev1.ErrorReason_ERROR_REASON_INTERNAL, 0, ""},
 
 	{store.ErrMissing, "missing", codes.FailedPrecondition, scalev1.ErrorReason_ERROR_REASON_MISSING_CHUNKS, 0,

@@ -137,6 +137,9 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(c.RemoteAddr()))
+		},
 	}
 	// HTTP/1.1 is all that JSON needs, and has no streams to bound.
 	h.server.Protocols = new(http.Protocols)
@@ -256,8 +259,10 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 		writeError(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
+	account, end := h.o.Server.openWebAccount(r)
+	defer end()
 	sw := &streamWriter{ResponseWriter: w}
-	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization})
+	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization, account})
 	r = r.WithContext(context.WithValue(ctx, streamWriterKey{}, sw))
 	// The gateway passes some headers on by itself, and then there is no room for the rest.
 	for _, name := range []string{"Authorization", "X-Forwarded-For", "X-Forwarded-Host"} {

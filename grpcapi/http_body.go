@@ -93,6 +93,10 @@ func (b *pacedBody) release() {
 	}
 }
 
+// writeBytes is how much is written at a time, so that an answer that is long is taken in as
+// many times.
+const writeBytes = 64 << 10
+
 // A pacedWriter gives the client a time to take each write.
 type pacedWriter struct {
 	http.ResponseWriter
@@ -112,8 +116,14 @@ func (w *pacedWriter) extend() {
 }
 
 func (w *pacedWriter) Write(p []byte) (int, error) {
-	w.extend()
-	return w.ResponseWriter.Write(p)
+	done := 0
+	for {
+		w.extend()
+		n, err := w.ResponseWriter.Write(p[done:min(len(p), done+writeBytes)])
+		if done += n; err != nil || done == len(p) {
+			return done, err
+		}
+	}
 }
 
 // Unwrap is for http.ResponseController.

@@ -109,6 +109,7 @@ type callerContextKey struct{}
 type requestCaller struct {
 	caller
 	authorization []string
+	account       uint64 // of its answer, for the server
 }
 
 type callerJSON struct {
@@ -116,11 +117,12 @@ type callerJSON struct {
 	Cert          string
 	Anonymous     scalev1.Scope
 	Authorization []string
+	Account       uint64
 }
 
 func callerMetadata(ctx context.Context, _ *http.Request) metadata.MD {
 	c := ctx.Value(callerContextKey{}).(requestCaller)
-	b, err := json.Marshal(callerJSON{c.addr, c.cert, c.anonymous, c.authorization})
+	b, err := json.Marshal(callerJSON{c.addr, c.cert, c.anonymous, c.authorization, c.account})
 	if err != nil {
 		panic(err) // strings and a number
 	}
@@ -134,7 +136,7 @@ func gatewayCaller(md metadata.MD) (c requestCaller, err error) {
 	if len(v) != 1 || json.Unmarshal([]byte(v[0]), &j) != nil {
 		return c, fmt.Errorf("%w: the HTTP port did not say who calls", ErrToken)
 	}
-	return requestCaller{caller{routeGateway, j.Addr, j.Cert, j.Anonymous}, j.Authorization}, nil
+	return requestCaller{caller{routeGateway, j.Addr, j.Cert, j.Anonymous}, j.Authorization, j.Account}, nil
 }
 
 // A jsonMarshaler reads messages from a pacedBody, each within its bounds.

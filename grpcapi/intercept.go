@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/koii-network/scale/store"
 )
@@ -55,8 +56,15 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 // handle carries out one call. It returns a status.
 func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := &call{s: s, name: info.FullMethod, began: s.now(), killed: make(chan struct{}), slack: s.lim.IdleTime}
-	c.peer = callerAddr(ss.Context())
-	c.ctx, c.cancel = context.WithCancelCause(ss.Context())
+	c.peer, c.conn = callerAddr(ss.Context()), callerConn(ss.Context())
+	c.account = s.webAccount(ss.Context())
+	if c.account == nil {
+		c.account = &account{b: s.answers, conn: c.conn}
+		if isPrivate(ss.Context()) {
+			c.account.conn, c.account.free = nil, true
+		}
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(ss.Context(), accountKey{}, c.account))
 	defer c.cancel(nil)
 	var leave func()
 	err := protect(func() (err error) {
@@ -64,6 +72,9 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		return err
 	})
 	if err == nil {
+		if !c.account.web {
+			c.account.who = c.key()
+		}
 		err = s.run(c, leave, func() error { return s.recover(srv, &stream{ss, c}, info, handler) })
 	}
 	return s.finish(c, err)
@@ -160,6 +171,7 @@ func (s *Server) run(c *call, leave func(), handler func() error) error {
 		if c.heavy {
 			s.heavy.Release(1)
 		}
+		c.account.release()
 		leave()
 		done <- err
 	}()
@@ -208,6 +220,9 @@ func (s *Server) finish(c *call, err error) error {
 		c.mu.Unlock()
 		s.opt.OnCall(Call{Method: c.name, Identity: c.who, Peer: c.peer, Err: err, Took: took, Bytes: n})
 	}
+	if c.conn != nil {
+		c.conn.queue.add(statusBytes(err))
+	}
 	level := slog.LevelDebug
 	// Strangers do not fill the log: Authenticate tells what it refuses, within a bound.
 	if c.method.audited || err != nil && c.who.Name != "" {
@@ -217,6 +232,15 @@ func (s *Server) finish(c *call, err error) error {
 		s.logCall(level, c, err, took)
 	}
 	return err
+}
+
+// statusBytes is what the transport holds for the end of a call until it is sent.
+func statusBytes(err error) int {
+	const plain = 1 << 10
+	if err == nil {
+		return plain
+	}
+	return plain + 2*proto.Size(status.Convert(err).Proto())
 }
 
 func detail(err error) error {
@@ -251,9 +275,10 @@ func (s *Server) logCall(level slog.Level, c *call, err error, took time.Duratio
 // collectEvery bounds how often the garbage collector is asked to run.
 const collectEvery = 5 * time.Second
 
-// watch ends calls that are overdue, and calls that keep too much waiting.
+// watch ends calls that are overdue, and calls and connections that keep too much waiting.
 func (s *Server) watch() {
 	var collected time.Time
+	takers := takers{}
 	// collect finds what the transport has dropped: as long as the pool is full nothing is
 	// received, so that it might be long until the collector runs by itself.
 	collect := func() {
@@ -276,11 +301,30 @@ func (s *Server) watch() {
 			if s.pool.full() {
 				collect()
 			}
-			if over := s.heap.look(); over > 0 {
+			over := s.heap.look()
+			if over > 0 {
 				s.shed(int(over))
+			}
+			takers.look(s.now(), s.answers, &s.lim)
+			need := over + s.answers.wanted()
+			if s.reads.names.wanted() {
+				need++
+			}
+			if need > 0 && s.hangUp(takers.idle(need)) > 0 || s.answers.wanted() > 0 {
+				collect()
 			}
 		}
 	}
+}
+
+// hangUp closes connections whose callers do not take what the node holds for them: what the
+// transport has of an answer it keeps after the call has ended.
+func (s *Server) hangUp(conns []*limitedConn) int {
+	for _, c := range conns {
+		s.log.Warn("connection closed: its answers are not taken, and others wait for room", "peer", c.Conn.RemoteAddr().String())
+		c.Close()
+	}
+	return len(conns)
 }
 
 // sweep ends the calls that are overdue at that time.

@@ -75,7 +75,7 @@ func (l *ledgers) StreamEntries(req *scalev1.StreamEntriesRequest, ss grpc.Serve
 	case end > size && !req.GetFollow():
 		return invalidf("end", "%d, the ledger has %d entries", end, size)
 	}
-	b := entryBatch{l: l, send: ss.Send}
+	b := entryBatch{l: l, ctx: ctx, send: ss.Send}
 	if !req.GetFollow() {
 		for e, err := range l.store.Entries(ctx, start, end) {
 			if err == nil {
@@ -112,18 +112,30 @@ func (l *ledgers) StreamEntries(req *scalev1.StreamEntriesRequest, ss grpc.Serve
 // An entryBatch gathers entries into messages.
 type entryBatch struct {
 	l       *ledgers
+	ctx     context.Context // of the call
 	send    func(*scalev1.StreamEntriesResponse) error
 	entries []*scalev1.LedgerEntry
 	bytes   int
+	large   bool // there is room for batchRoom
 }
 
 // batchBytes is how many bytes of blocks go into one message. What is said of an entry
 // besides its block is at most another three times that.
-const batchBytes = 256 << 10
+const batchBytes = 128 << 10
+
+// batchRoom is what a batch and its message take. Small ones, as those of a caller who
+// follows, wait with nothing reserved.
+const batchRoom = 8 * batchBytes
 
 func (b *entryBatch) add(e *store.LedgerEntry) error {
 	b.entries = append(b.entries, protoLedgerEntry(e))
 	b.bytes += len(e.Block)
+	if b.bytes > smallAnswer/4 && !b.large {
+		if err := b.l.reserve(b.ctx, batchRoom); err != nil {
+			return err
+		}
+		b.large = true
+	}
 	if b.bytes < batchBytes {
 		return nil
 	}
@@ -141,6 +153,10 @@ func (b *entryBatch) flush(p *store.Published) error {
 		return nil
 	}
 	b.entries, b.bytes = nil, 0
+	if b.large {
+		b.large = false
+		defer accountOf(b.ctx).release()
+	}
 	return b.send(m)
 }
 
@@ -208,15 +224,22 @@ func protoHashes[H ~[32]byte](hashes []H) [][]byte {
 	return out
 }
 
+// logFileBytes is what a file of the log has at most: a bundle of the largest entries.
+const logFileBytes = ledger.TileWidth * (2 + ledger.MaxEntry)
+
 // ExportLog implements LedgerServiceServer.
 func (l *ledgers) ExportLog(_ *scalev1.ExportLogRequest, ss grpc.ServerStreamingServer[scalev1.ExportLogResponse]) error {
-	for f, err := range l.store.LogFiles(ss.Context()) {
+	ctx := ss.Context()
+	if err := l.reserve(ctx, logFileBytes+streamBytes); err != nil {
+		return err
+	}
+	for f, err := range l.store.LogFiles(ctx) {
 		if err != nil {
 			return err
 		}
 		m := &scalev1.ExportLogResponse{Path: f.Path}
 		for data := f.Data; m != nil; {
-			m.Data = data[:min(len(data), l.lim.PieceBytes)]
+			m.Data = data[:min(len(data), l.lim.PieceBytes, pieceSize)]
 			if err := ss.Send(m); err != nil {
 				return err
 			}

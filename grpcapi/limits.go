@@ -83,6 +83,9 @@ type Limits struct {
 
 	// ReceiveBytes bounds requests that have arrived and are not consumed; default 96 MiB.
 	ReceiveBytes int
+	// SendBytes bounds answers that are being made, or that their callers have not taken;
+	// default 64 MiB.
+	SendBytes int
 	// Memory is the live heap of the process, in bytes, beyond which new calls are refused
 	// and those that wait for their caller are ended. Default: seven eighths of the
 	// process's memory limit (runtime/debug.SetMemoryLimit, $GOMEMLIMIT), or none without one.
@@ -127,6 +130,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	def(&err, "MinRate", &l.MinRate, 1, 1<<30, 4<<10)
 	def(&err, "TotalTime", &l.TotalTime, time.Second, 10*365*24*time.Hour, 24*time.Hour)
 	def(&err, "ReceiveBytes", &l.ReceiveBytes, 1<<20, 1<<40, 96<<20)
+	def(&err, "SendBytes", &l.SendBytes, 1<<20, 1<<40, 64<<20)
 	def(&err, "Memory", &l.Memory, 16<<20, 1<<50, heapLimit())
 	return l, err
 }

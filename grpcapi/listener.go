@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,6 +81,8 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 type limitedConn struct {
 	net.Conn
 	release func()
+	queue   outQueue
+	wrote   atomic.Int64
 	raw     syscall.RawConn // nil if it has none
 
 	// Of the one goroutine that reads: kept here so that nothing is allocated for a read.
@@ -101,6 +104,7 @@ func newLimitedConn(conn net.Conn, release func()) *limitedConn {
 		c.raw, _ = conn.SyscallConn()
 	}
 	c.ready = c.readReady
+	c.queue.free.L = &c.queue.mu
 	return c
 }
 
@@ -109,6 +113,7 @@ func (c *limitedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
+	c.queue.close()
 	c.release()
 	return err
 }
@@ -122,9 +127,16 @@ func (c *limitedConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
+// Read implements net.Conn. It waits while the other end does not take what was written.
+func (c *limitedConn) Read(p []byte) (int, error) {
+	c.queue.wait()
+	return c.Conn.Read(p)
+}
+
 // ReadOnReady is what the transport looks for in a connection: it waits until there is
 // something to read and takes a buffer only then. So a connection that waits holds none.
 func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error) {
+	c.queue.wait()
 	if c.raw == nil {
 		buf := pool.Get(size)
 		n, err := c.Conn.Read(*buf)

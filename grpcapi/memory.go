@@ -13,22 +13,20 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A receivePool gives the transport the buffers into which requests are read, and knows
-// how many bytes of them are out: requests that have arrived and are not consumed.
-//
-// What the transport gives back is counted at once. What it drops, such as the unread rest
-// of a stream that was cut off, is counted when the garbage collector finds it.
-type receivePool struct {
-	limit int64
-	out   atomic.Int64
-	over  chan struct{} // has one when the limit is passed
-	tiers [len(receiveTiers)]sync.Pool
+// A counter is told how many bytes are lent to it, and how many come back.
+type counter interface{ count(n int64) }
+
+// A bufferPool has buffers of a few sizes.
+type bufferPool struct {
+	sizes []int // ascending
+	tiers []sync.Pool
 }
 
-// Frames have at most 16 KiB. Larger buffers are those of many tiny frames put together.
-var receiveTiers = [...]int{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+func newBufferPool(sizes ...int) bufferPool {
+	return bufferPool{sizes, make([]sync.Pool, len(sizes))}
+}
 
-// A lentBuffer is a buffer of the pool. buf is its first field, so that a pointer to one is
+// A lentBuffer is a buffer of a pool. buf is its first field, so that a pointer to one is
 // a pointer to the other.
 type lentBuffer struct {
 	buf  []byte
@@ -39,27 +37,87 @@ type lentBuffer struct {
 
 // A lentState outlives its buffer, for when that is dropped.
 type lentState struct {
-	pool *receivePool
+	to   counter
 	size int64
 	out  atomic.Bool
 }
 
-func (s *lentState) lend() {
+// lend counts the buffer as lent until Put, or until the garbage collector finds that it
+// was dropped.
+func (s *lentState) lend(to counter) {
+	s.to = to
 	s.out.Store(true)
-	s.pool.out.Add(s.size)
+	to.count(s.size)
 }
 
 func (s *lentState) back() {
 	if s.out.CompareAndSwap(true, false) {
-		s.pool.out.Add(-s.size)
+		s.to.count(-s.size)
 	}
 }
 
+// size returns how large the buffer for n bytes is.
+func (p *bufferPool) size(n int) int {
+	for _, size := range p.sizes {
+		if n <= size {
+			return size
+		}
+	}
+	return n
+}
+
+// take returns a buffer that is lent to nobody yet.
+func (p *bufferPool) take(n int) *lentBuffer {
+	for tier, size := range p.sizes {
+		if n > size {
+			continue
+		}
+		if b, ok := p.tiers[tier].Get().(*lentBuffer); ok {
+			return b
+		}
+		return p.make(size, tier)
+	}
+	return p.make(n, -1)
+}
+
+func (p *bufferPool) make(size, tier int) *lentBuffer {
+	b := &lentBuffer{all: make([]byte, size), tier: tier, out: &lentState{size: int64(size)}}
+	runtime.AddCleanup(b, func(s *lentState) { s.back() }, b.out)
+	return b
+}
+
+// Put takes a buffer back.
+func (p *bufferPool) Put(buf *[]byte) {
+	b := (*lentBuffer)(unsafe.Pointer(buf)) // take made it
+	b.out.back()
+	if b.tier >= 0 {
+		p.tiers[b.tier].Put(b)
+	}
+}
+
+// A receivePool gives the transport the buffers into which requests are read, and knows
+// how many bytes of them are out: requests that have arrived and are not consumed.
+//
+// What the transport gives back is counted at once. What it drops, such as the unread rest
+// of a stream that was cut off, is counted when the garbage collector finds it.
+type receivePool struct {
+	bufferPool
+	limit int64
+	out   atomic.Int64
+	over  chan struct{} // has one when the limit is passed
+}
+
 func newReceivePool(limit int) *receivePool {
-	return &receivePool{limit: int64(limit), over: make(chan struct{}, 1)}
+	// Frames have at most 16 KiB. Larger buffers are those of many tiny frames put together.
+	return &receivePool{
+		bufferPool: newBufferPool(4<<10, 16<<10, 64<<10, 256<<10, 1<<20),
+		limit:      int64(limit), over: make(chan struct{}, 1),
+	}
 }
 
 var _ mem.BufferPool = (*receivePool)(nil)
+
+func (p *receivePool) count(n int64) { p.out.Add(n) }
 
 // overPause is how long a connection that has brought too much is not read on.
 const overPause = 10 * time.Millisecond
@@ -78,36 +136,8 @@ func (p *receivePool) Get(n int) *[]byte {
 	}
 	b := p.take(n)
 	b.buf = b.all[:n]
-	b.out.lend()
+	b.out.lend(p)
 	return &b.buf
-}
-
-func (p *receivePool) take(n int) *lentBuffer {
-	for tier, size := range receiveTiers {
-		if n > size {
-			continue
-		}
-		if b, ok := p.tiers[tier].Get().(*lentBuffer); ok {
-			return b
-		}
-		return p.make(size, tier)
-	}
-	return p.make(n, -1)
-}
-
-func (p *receivePool) make(size, tier int) *lentBuffer {
-	b := &lentBuffer{all: make([]byte, size), tier: tier, out: &lentState{pool: p, size: int64(size)}}
-	runtime.AddCleanup(b, func(s *lentState) { s.back() }, b.out)
-	return b
-}
-
-// Put implements mem.BufferPool.
-func (p *receivePool) Put(buf *[]byte) {
-	b := (*lentBuffer)(unsafe.Pointer(buf)) // Get made it
-	b.out.back()
-	if b.tier >= 0 {
-		p.tiers[b.tier].Put(b)
-	}
 }
 
 // full reports whether no more calls should begin.

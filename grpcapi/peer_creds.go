@@ -87,7 +87,18 @@ func callerAddr(ctx context.Context) net.Addr {
 			}
 		}
 	}
+	if c := connOf(p.Addr); c != nil {
+		return c.Conn.RemoteAddr()
+	}
 	return p.Addr
+}
+
+// callerConn returns the connection of the caller of ctx, or nil.
+func callerConn(ctx context.Context) *limitedConn {
+	if p, ok := peer.FromContext(ctx); ok {
+		return connOf(p.Addr)
+	}
+	return nil
 }
 
 // isPrivate reports whether the caller of ctx came through the private socket.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 	"google.golang.org/grpc"
@@ -20,6 +21,12 @@ type proofs struct {
 	scalev1.UnimplementedProofServiceServer
 	*Server
 }
+
+// proofBytes is what a proof takes that has no manifest: its text, and what it is made from.
+const proofBytes = 256 << 10
+
+// largeProof is above what several at a time are held until they are sent.
+const largeProof = 1 << 20
 
 // Prove implements ProofServiceServer.
 func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[scalev1.ProveResponse]) error {
@@ -40,6 +47,9 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 		return invalidf("manifest", "it does not go with a range")
 	}
 	opt := store.ProveOptions{Manifest: req.GetManifest()}
+	if !isPrivate(ctx) { // the owner may want one all the same
+		opt.ManifestBytes = uint64(p.lim.SendBytes)
+	}
 	if req.GetRange() != nil {
 		r, err := byteRange(req.GetRange(), o.Info.Size)
 		if err != nil {
@@ -56,7 +66,15 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 		if err != nil {
 			return err
 		}
-		defer p.reads.names.leave()
+	}
+	leave := sync.OnceFunc(func() {
+		if opt.Manifest {
+			p.reads.names.leave()
+		}
+	})
+	defer leave()
+	if err := p.reserve(ctx, proofBytes); err != nil {
+		return err
 	}
 	if err := p.reads.small.enter(ctx); err != nil {
 		return err
@@ -66,6 +84,14 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 	if err != nil {
 		return err
 	}
+	// What is larger than most keeps its turn until it is sent.
+	if len(text) > largeProof {
+		accountOf(ctx).hold(len(text))
+	} else if err := p.reserve(ctx, len(text)); err != nil {
+		return err
+	} else {
+		leave()
+	}
 	info := &scalev1.ProofInfo{
 		Dataset: protoDataset(&o.Dataset), Start: covered.From, End: covered.To, ProofSize: uint64(len(text)),
 	}
@@ -74,7 +100,7 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 	}
 	first := true
 	for first || len(text) > 0 {
-		resp := &scalev1.ProveResponse{Proof: text[:min(len(text), p.lim.PieceBytes)]}
+		resp := &scalev1.ProveResponse{Proof: text[:min(len(text), p.lim.PieceBytes, pieceSize)]}
 		if first {
 			resp.Info, first = info, false
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +30,7 @@ func newReaders() *readers {
 	large := max(2, 4/min(runtime.GOMAXPROCS(0), 8))
 	r := &readers{large: newLane(large), small: newLane(2 * large), whole: newLane(large)}
 	r.whole.keep = true
-	r.names = newLane(2)
+	r.names = newLane(1)
 	return r
 }
 
@@ -180,36 +179,16 @@ func protect(f func() error) (err error) {
 // does not show, small enough that many calls can have some under way.
 const pieceSize = 128 << 10
 
-// pieces are the buffers of data that is sent.
-var pieces piecePool
-
-type piecePool struct{ pool sync.Pool }
-
-var _ mem.BufferPool = (*piecePool)(nil)
-
-// Get implements mem.BufferPool; n is at most pieceSize.
-func (p *piecePool) Get(n int) *[]byte {
-	b, ok := p.pool.Get().(*[]byte)
-	if !ok {
-		s := make([]byte, pieceSize)
-		b = &s
-	}
-	*b = (*b)[:n]
-	return b
-}
-
-// Put implements mem.BufferPool.
-func (p *piecePool) Put(b *[]byte) {
-	if cap(*b) == pieceSize {
-		p.pool.Put(b)
-	}
-}
+// streamBytes is what a call holds that sends data through pump: the pieces that are read
+// ahead, one that waits to be, one that is being sent and one in the transport.
+const streamBytes = (ahead + 3) * (pieceSize + answerSlack)
 
 // A pieceWriter cuts what is written to it into messages whose one field is data.
 type pieceWriter struct {
 	field byte // number of the field, up to 15
 	push  func(*encoded) error
-	buf   *[]byte
+	to    *account
+	buf   *lentBuffer
 	n     int
 	total uint64 // written
 }
@@ -219,9 +198,9 @@ func (w *pieceWriter) Write(p []byte) (int, error) {
 	taken := 0
 	for len(p) > 0 {
 		if w.buf == nil {
-			w.buf = pieces.Get(pieceSize)
+			w.buf = answers.take(pieceSize)
 		}
-		n := copy((*w.buf)[w.n:], p)
+		n := copy(w.buf.all[w.n:], p)
 		w.n, p, taken = w.n+n, p[n:], taken+n
 		w.total += uint64(n)
 		if w.n == pieceSize {
@@ -238,9 +217,7 @@ func (w *pieceWriter) flush() error {
 	if w.n == 0 {
 		return nil
 	}
-	*w.buf = (*w.buf)[:w.n]
-	data := mem.NewBuffer(w.buf, &pieces)
-	e := &encoded{mem.BufferSlice{fieldHead(w.field, w.n), data}}
+	e := &encoded{mem.BufferSlice{fieldHead(w.field, w.n), w.to.send(w.buf, w.n)}}
 	w.buf, w.n = nil, 0
 	return w.push(e)
 }
@@ -255,9 +232,12 @@ const smallRead = 2 * pieceSize
 
 // sendFile sends a range of a file as messages with one field of data.
 func (s *Server) sendFile(ctx context.Context, ss grpc.ServerStream, o store.Object, r store.Range, field byte) error {
-	w := &pieceWriter{field: field}
+	w := &pieceWriter{field: field, to: accountOf(ctx)}
 	from := r.From
 	if r.To-r.From > smallRead {
+		if err := s.reserve(ctx, streamBytes); err != nil {
+			return err
+		}
 		return pump(ctx, ss, s.reads.large, func(ctx context.Context, push func(*encoded) error) error {
 			w.push = push
 			if at := from + w.total; at < r.To {
@@ -267,6 +247,10 @@ func (s *Server) sendFile(ctx context.Context, ss grpc.ServerStream, o store.Obj
 			}
 			return w.flush()
 		})
+	}
+	// A part of a piece takes all of it.
+	if err := s.reserve(ctx, (int(r.To-r.From)/pieceSize+1)*(pieceSize+answerSlack)); err != nil {
+		return err
 	}
 	var all []*encoded
 	w.push = func(e *encoded) error { all = append(all, e); return nil }

@@ -94,17 +94,20 @@ type Call struct {
 
 // A Server serves a store.
 type Server struct {
-	store  *store.Store
-	opt    ServerOptions
-	lim    Limits
-	log    *slog.Logger
-	grpc   *grpc.Server
-	health *health.Server
-	gate   *gate
-	pool   *receivePool
-	heap   *heapGuard
-	heavy  *semaphore.Weighted // requests that take many times their size
-	reads  *readers
+	store   *store.Store
+	opt     ServerOptions
+	lim     Limits
+	log     *slog.Logger
+	grpc    *grpc.Server
+	health  *health.Server
+	gate    *gate
+	pool    *receivePool
+	heap    *heapGuard
+	answers *answerBudget
+	web     sync.Map // accounts of HTTP requests, by number
+	webs    atomic.Uint64
+	heavy   *semaphore.Weighted // requests that take many times their size
+	reads   *readers
 
 	recover grpc.StreamServerInterceptor
 
@@ -137,7 +140,7 @@ func NewServer(s *store.Store, o ServerOptions) (*Server, error) {
 	}
 	srv := &Server{
 		store: s, opt: o, lim: lim, log: o.Logger, gate: newGate(lim), pool: newReceivePool(lim.ReceiveBytes),
-		heap: newHeapGuard(lim.Memory), heavy: semaphore.NewWeighted(heavyRequests), reads: newReaders(),
+		answers: newAnswerBudget(lim), heap: newHeapGuard(lim.Memory), heavy: semaphore.NewWeighted(heavyRequests), reads: newReaders(),
 		health: health.NewServer(), calls: map[*call]struct{}{}, stop: make(chan struct{}),
 	}
 	srv.recover = recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(newPanicError))

@@ -235,6 +235,9 @@ type Totals struct {
 type ProveOptions struct {
 	Range    *Range // of a file
 	Manifest bool   // of a dataset: carry the file leaves
+	// ManifestBytes bounds what the leaves take in memory, making the proof file takes three
+	// times that; beyond it Prove fails with ErrManifest. 0 is no bound.
+	ManifestBytes uint64
 	// At is the size of the checkpoint against which is proven: one that was signed, and
 	// that covers the entry; else ErrNotFound or ErrInvalid. 0 is the newest.
 	At int64

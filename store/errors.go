@@ -36,6 +36,8 @@ var (
 	ErrMismatch = errors.New("mismatch")
 	// ErrLastCurator: the last curator of a policy cannot be removed.
 	ErrLastCurator = errors.New("the last curator cannot be removed")
+	// ErrManifest: a manifest is larger than ProveOptions.ManifestBytes.
+	ErrManifest = errors.New("manifest too large")
 	// ErrMissing: a dataset names chunks that are not stored. See MissingError.
 	ErrMissing = ingest.ErrMissing
 )

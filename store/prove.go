@@ -49,7 +49,7 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 		if o.Path != "" || opt.Range != nil {
 			return nil, fmt.Errorf("a manifest is of a whole dataset: %w", ErrInvalid)
 		}
-		return p, s.proveManifest(ctx, p, e.Entry)
+		return p, s.proveManifest(ctx, p, e.Entry, opt.ManifestBytes)
 	}
 	if o.Path == "" && opt.Range == nil {
 		return p, nil
@@ -77,10 +77,26 @@ func (s *Store) prove(ctx context.Context, o Object, opt ProveOptions) (*proof.P
 	return p, err
 }
 
-func (s *Store) proveManifest(ctx context.Context, p *proof.Proof, e *ledger.Entry) error {
+// leafBytes is what a leaf takes in memory besides its path and target.
+const leafBytes = 128
+
+func (s *Store) proveManifest(ctx context.Context, p *proof.Proof, e *ledger.Entry, most uint64) error {
+	bytes := e.Leaves * leafBytes
+	tooLarge := func() error {
+		return fmt.Errorf("a manifest of %d files takes more than %d bytes: %w", e.Leaves, most, ErrManifest)
+	}
+	if most > 0 && bytes > most {
+		return tooLarge()
+	}
 	for l, err := range dag.Leaves(ctx, s, e.Commitment, e.Leaves, 0) {
 		if err != nil {
 			return err
+		}
+		if bytes += uint64(len(l.Path) + len(l.Target)); most > 0 && bytes > most {
+			return tooLarge()
+		}
+		if p.Manifest == nil {
+			p.Manifest = make([]dag.FileLeaf, 0, e.Leaves)
 		}
 		p.Manifest = append(p.Manifest, l)
 	}

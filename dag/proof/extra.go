@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
@@ -53,7 +54,12 @@ func (p *Proof) appendExtra(b []byte) ([]byte, error) {
 		b = appendSection(b, sectionRange, s)
 	}
 	if p.Manifest != nil {
-		b = appendSection(b, sectionManifest, appendManifest(nil, p.Manifest))
+		// What is by far the largest is written once, where it belongs.
+		size := manifestSize(p.Manifest)
+		b = slices.Grow(b, size+64<<10)
+		b = binary.AppendUvarint(b, sectionManifest)
+		b = binary.AppendUvarint(b, uint64(size))
+		b = appendManifest(b, p.Manifest)
 	}
 	if len(p.Receipts) > 0 {
 		b = appendSection(b, sectionReceipts, appendReceipts(nil, p.Receipts))
@@ -134,24 +140,42 @@ var emptyRoot = dag.Hash(sha256.Sum256(nil))
 func appendManifest(b []byte, leaves []dag.FileLeaf) []byte {
 	b = binary.AppendUvarint(b, uint64(len(leaves)))
 	prev := ""
-	for _, l := range leaves {
-		shared := sharedPrefix(prev, l.Path)
-		b = binary.AppendUvarint(b, uint64(shared))
-		b = binary.AppendUvarint(b, uint64(len(l.Path)-shared))
-		b = append(b, l.Path[shared:]...)
-		b = append(b, byte(l.Kind))
-		switch l.Kind {
-		case dag.KindFile:
-			b = binary.AppendUvarint(b, l.Size)
-			b = binary.AppendUvarint(b, l.Chunks)
-			if l.Chunks > 0 {
-				b = append(b, l.ChunkRoot[:]...)
-			}
-		case dag.KindLink:
-			b = binary.AppendUvarint(b, uint64(len(l.Target)))
-			b = append(b, l.Target...)
+	for i := range leaves {
+		b = appendLeaf(b, prev, &leaves[i])
+		prev = leaves[i].Path
+	}
+	return b
+}
+
+// manifestSize returns how many bytes appendManifest writes.
+func manifestSize(leaves []dag.FileLeaf) int {
+	b := binary.AppendUvarint(nil, uint64(len(leaves)))
+	n := len(b)
+	prev := ""
+	for i := range leaves {
+		b = appendLeaf(b[:0], prev, &leaves[i])
+		n += len(b)
+		prev = leaves[i].Path
+	}
+	return n
+}
+
+func appendLeaf(b []byte, prev string, l *dag.FileLeaf) []byte {
+	shared := sharedPrefix(prev, l.Path)
+	b = binary.AppendUvarint(b, uint64(shared))
+	b = binary.AppendUvarint(b, uint64(len(l.Path)-shared))
+	b = append(b, l.Path[shared:]...)
+	b = append(b, byte(l.Kind))
+	switch l.Kind {
+	case dag.KindFile:
+		b = binary.AppendUvarint(b, l.Size)
+		b = binary.AppendUvarint(b, l.Chunks)
+		if l.Chunks > 0 {
+			b = append(b, l.ChunkRoot[:]...)
 		}
-		prev = l.Path
+	case dag.KindLink:
+		b = binary.AppendUvarint(b, uint64(len(l.Target)))
+		b = append(b, l.Target...)
 	}
 	return b
 }

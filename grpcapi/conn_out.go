@@ -1,0 +1,161 @@
+package grpcapi
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A connAddr is the address of the other end of a connection, and leads to it.
+type connAddr struct {
+	net.Addr
+	conn *limitedConn
+}
+
+// RemoteAddr returns the address of the other end.
+func (c *limitedConn) RemoteAddr() net.Addr { return connAddr{c.Conn.RemoteAddr(), c} }
+
+// connOf returns the connection of an address that came from one, or nil.
+func connOf(a net.Addr) *limitedConn {
+	c, _ := a.(connAddr)
+	return c.conn
+}
+
+// stuckBytes is how much may be behind a write that the other end does not take before no
+// more is read from it.
+const stuckBytes = 16 << 10
+
+// An outQueue knows what stands behind a write of a connection: what the transport holds
+// that no budget counts, such as the statuses of calls.
+type outQueue struct {
+	mu      sync.Mutex
+	free    sync.Cond // of mu; the write has ended
+	writing bool      // guarded by mu, as is all below
+	behind  int
+	closed  bool
+}
+
+// begin is called before a write, end after it.
+func (q *outQueue) begin() {
+	q.mu.Lock()
+	q.writing = true
+	q.mu.Unlock()
+}
+
+func (q *outQueue) end() {
+	q.mu.Lock()
+	q.writing, q.behind = false, 0
+	q.mu.Unlock()
+	q.free.Broadcast()
+}
+
+func (q *outQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.free.Broadcast()
+}
+
+// add says that n bytes are to be written. Those behind no write are written at once.
+func (q *outQueue) add(n int) {
+	q.mu.Lock()
+	if q.writing {
+		q.behind += n
+	}
+	q.mu.Unlock()
+}
+
+// wait returns when there is room for what follows from reading more.
+func (q *outQueue) wait() {
+	q.mu.Lock()
+	for q.writing && q.behind > stuckBytes && !q.closed {
+		q.free.Wait()
+	}
+	q.mu.Unlock()
+}
+
+// Write implements net.Conn.
+func (c *limitedConn) Write(p []byte) (int, error) {
+	c.queue.begin()
+	defer c.queue.end()
+	n, err := c.Conn.Write(p)
+	c.wrote.Add(int64(n))
+	return n, err
+}
+
+// taken returns how many bytes the other end has taken.
+func (c *limitedConn) taken() int64 {
+	n := c.wrote.Load()
+	if _, ok := c.Conn.(*net.TCPConn); !ok || c.raw == nil {
+		return n
+	}
+	// What is written waits in the kernel, which may have room for much.
+	_ = c.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			n = int64(info.Bytes_acked)
+		}
+	})
+	return n
+}
+
+// takingGrace is how long a connection may take nothing of what is held for it while others
+// wait for room.
+const takingGrace = 5 * time.Second
+
+// A taking is how a caller takes what is held for him.
+type taking struct {
+	at    time.Time
+	taken int64
+	slack time.Duration // as that of a call
+	bytes int64         // held
+}
+
+// A takers list is of the one goroutine that watches.
+type takers map[*limitedConn]*taking
+
+// look notes what connections have taken since it was called last. All of what is held for
+// one should be gone within IdleTime, at MinRate at least.
+func (t takers) look(now time.Time, b *answerBudget, l *Limits) {
+	b.mu.Lock()
+	for c := range t {
+		if b.held[c] == 0 {
+			delete(t, c)
+		}
+	}
+	for c, n := range b.held {
+		if t[c] == nil {
+			t[c] = &taking{at: now, taken: c.taken(), slack: takingGrace}
+		}
+		t[c].bytes = n
+	}
+	b.mu.Unlock()
+	for c, k := range t {
+		rate := max(int64(l.MinRate), int64(float64(k.bytes)/l.IdleTime.Seconds()))
+		taken := c.taken()
+		k.slack -= now.Sub(k.at)
+		k.slack = min(k.slack+time.Duration(float64(taken-k.taken)/float64(rate)*float64(time.Second)), takingGrace)
+		k.at, k.taken = now, taken
+	}
+}
+
+// idle returns connections that do not take what is held for them, as many as hold so many
+// bytes, those first that hold most.
+func (t takers) idle(bytes int64) []*limitedConn {
+	var all []*limitedConn
+	for c, k := range t {
+		if k.slack < 0 {
+			all = append(all, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b *limitedConn) int { return cmp.Compare(t[b].bytes, t[a].bytes) })
+	for i, c := range all {
+		if bytes -= t[c].bytes; bytes <= 0 {
+			return all[:i+1]
+		}
+	}
+	return all
+}
