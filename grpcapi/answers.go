@@ -23,7 +23,8 @@ type answerBudget struct {
 	wait  time.Duration
 
 	mu      sync.Mutex
-	out     int64                  // reserved and lent; guarded by mu, as is all below
+	out     int64                  // reserved, lent and owed; guarded by mu, as is all below
+	owing   int64                  // of out: statuses that connections do not take
 	by      map[string]int64       // of whom
 	held    map[*limitedConn]int64 // for the caller at the other end of what
 	waiting []*answerTurn          // in order
@@ -129,22 +130,51 @@ func (b *answerBudget) add(a *account, n int64) {
 	if b.by[a.who] += n; b.by[a.who] == 0 {
 		delete(b.by, a.who)
 	}
-	if a.conn != nil {
-		if b.held[a.conn] += n; b.held[a.conn] == 0 {
-			delete(b.held, a.conn)
-		}
+	b.hold(a.conn, n)
+}
+
+// owed counts n bytes for a connection that no account counts.
+func (b *answerBudget) owed(c *limitedConn, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out += int64(n)
+	b.owing += int64(n)
+	b.hold(c, int64(n))
+	b.next()
+}
+
+// keep counts n bytes for a connection that others need not wait for.
+func (b *answerBudget) keep(c *limitedConn, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hold(c, n)
+}
+
+func (b *answerBudget) hold(c *limitedConn, n int64) {
+	if c == nil {
+		return
+	}
+	if b.held[c] += n; b.held[c] == 0 {
+		delete(b.held, c)
 	}
 }
 
-// wanted returns how much room is waited for.
+// wanted returns how much room is waited for, or missing.
 func (b *answerBudget) wanted() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var n int64
+	n := max(0, b.owing-b.limit/4)
 	for _, t := range b.waiting {
 		n += t.n
 	}
 	return n
+}
+
+// full reports whether so many statuses are not taken that no more calls should come.
+func (b *answerBudget) full() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.owing > b.limit/4
 }
 
 // An account is what the answer of one call, or of one HTTP request, has of the budget: what
@@ -164,6 +194,7 @@ type account struct {
 	base    int64 // reserved; guarded by mu, as is all below
 	lent    int64
 	charged int64 // what the budget has been told
+	kept    int64 // of what there is one at a time
 	over    bool  // nothing is reserved any more
 }
 
@@ -207,17 +238,18 @@ func (a *account) atLeast(ctx context.Context, n int64) error {
 	return nil
 }
 
-// hold counts n bytes that are there already.
-func (a *account) hold(n int) {
+// keep counts n bytes for the connection alone: of something that there is one of at a time
+// in the node, and that others who want room need not wait for.
+func (a *account) keep(n int) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.over {
-		a.base = max(a.base, int64(n))
+		a.kept += int64(n)
+		a.b.keep(a.conn, int64(n))
 	}
-	a.settle()
 }
 
 // admit waits until there is room for a message of n bytes that is to be lent.
@@ -259,9 +291,14 @@ func (a *account) release() {
 	if a != nil && !a.web {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.base = 0
-		a.settle()
+		a.drop()
 	}
+}
+
+func (a *account) drop() {
+	a.b.keep(a.conn, -a.kept)
+	a.base, a.kept = 0, 0
+	a.settle()
 }
 
 // end gives back what was reserved, for good: the call of an HTTP request may go on for a
@@ -269,8 +306,8 @@ func (a *account) release() {
 func (a *account) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.base, a.over = 0, true
-	a.settle()
+	a.over = true
+	a.drop()
 }
 
 // settle tells the budget what there is.

@@ -29,28 +29,31 @@ func connOf(a net.Addr) *limitedConn {
 // more is read from it.
 const stuckBytes = 16 << 10
 
-// An outQueue knows what stands behind a write of a connection: what the transport holds
-// that no budget counts, such as the statuses of calls.
+// An outQueue knows what stands behind a write of a connection: the statuses of calls that
+// have ended.
 type outQueue struct {
 	mu      sync.Mutex
 	free    sync.Cond // of mu; the write has ended
 	writing bool      // guarded by mu, as is all below
 	behind  int
+	budget  *answerBudget // that was told of them
 	closed  bool
 }
 
-// begin is called before a write, end after it.
 func (q *outQueue) begin() {
 	q.mu.Lock()
 	q.writing = true
 	q.mu.Unlock()
 }
 
-func (q *outQueue) end() {
+// end returns how much was behind the write, and who is to be told that it no longer is.
+func (q *outQueue) end() (*answerBudget, int) {
 	q.mu.Lock()
+	n := q.behind
 	q.writing, q.behind = false, 0
 	q.mu.Unlock()
 	q.free.Broadcast()
+	return q.budget, n
 }
 
 func (q *outQueue) close() {
@@ -60,13 +63,17 @@ func (q *outQueue) close() {
 	q.free.Broadcast()
 }
 
-// add says that n bytes are to be written. Those behind no write are written at once.
-func (q *outQueue) add(n int) {
+// owe says that n bytes are to be written that no account counts. Behind no write they are
+// written at once.
+func (c *limitedConn) owe(b *answerBudget, n int) {
+	q := &c.queue
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.writing {
 		q.behind += n
+		q.budget = b
+		b.owed(c, n)
 	}
-	q.mu.Unlock()
 }
 
 // wait returns when there is room for what follows from reading more.
@@ -81,9 +88,11 @@ func (q *outQueue) wait() {
 // Write implements net.Conn.
 func (c *limitedConn) Write(p []byte) (int, error) {
 	c.queue.begin()
-	defer c.queue.end()
 	n, err := c.Conn.Write(p)
 	c.wrote.Add(int64(n))
+	if b, n := c.queue.end(); n > 0 {
+		b.owed(c, -n)
+	}
 	return n, err
 }
 
@@ -106,6 +115,9 @@ func (c *limitedConn) taken() int64 {
 // wait for room.
 const takingGrace = 5 * time.Second
 
+// takingTimes is how many times IdleTime he has then to take all of it.
+const takingTimes = 4
+
 // A taking is how a caller takes what is held for him.
 type taking struct {
 	at    time.Time
@@ -117,8 +129,8 @@ type taking struct {
 // A takers list is of the one goroutine that watches.
 type takers map[*limitedConn]*taking
 
-// look notes what connections have taken since it was called last. All of what is held for
-// one should be gone within IdleTime, at MinRate at least.
+// look notes what connections have taken since it was called last. What is held for one is
+// to be taken within takingTimes IdleTime, and at MinRate at least.
 func (t takers) look(now time.Time, b *answerBudget, l *Limits) {
 	b.mu.Lock()
 	for c := range t {
@@ -134,7 +146,7 @@ func (t takers) look(now time.Time, b *answerBudget, l *Limits) {
 	}
 	b.mu.Unlock()
 	for c, k := range t {
-		rate := max(int64(l.MinRate), int64(float64(k.bytes)/l.IdleTime.Seconds()))
+		rate := max(int64(l.MinRate), int64(float64(k.bytes)/(takingTimes*l.IdleTime).Seconds()))
 		taken := c.taken()
 		k.slack -= now.Sub(k.at)
 		k.slack = min(k.slack+time.Duration(float64(taken-k.taken)/float64(rate)*float64(time.Second)), takingGrace)

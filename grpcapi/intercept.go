@@ -55,6 +55,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // handle carries out one call. It returns a status.
 func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	defer arrived(ss.Context())
 	c := &call{s: s, name: info.FullMethod, began: s.now(), killed: make(chan struct{}), slack: s.lim.IdleTime}
 	c.peer, c.conn = callerAddr(ss.Context()), callerConn(ss.Context())
 	c.account = s.webAccount(ss.Context())
@@ -221,7 +222,7 @@ func (s *Server) finish(c *call, err error) error {
 		s.opt.OnCall(Call{Method: c.name, Identity: c.who, Peer: c.peer, Err: err, Took: took, Bytes: n})
 	}
 	if c.conn != nil {
-		c.conn.queue.add(statusBytes(err))
+		c.conn.owe(s.answers, statusBytes(err))
 	}
 	level := slog.LevelDebug
 	// Strangers do not fill the log: Authenticate tells what it refuses, within a bound.
@@ -236,11 +237,10 @@ func (s *Server) finish(c *call, err error) error {
 
 // statusBytes is what the transport holds for the end of a call until it is sent.
 func statusBytes(err error) int {
-	const plain = 1 << 10
 	if err == nil {
-		return plain
+		return answerSlack
 	}
-	return plain + 2*proto.Size(status.Convert(err).Proto())
+	return answerSlack + 2*proto.Size(status.Convert(err).Proto())
 }
 
 func detail(err error) error {
@@ -310,7 +310,7 @@ func (s *Server) watch() {
 			if s.reads.names.wanted() {
 				need++
 			}
-			if need > 0 && s.hangUp(takers.idle(need)) > 0 || s.answers.wanted() > 0 {
+			if need > 0 && s.hangUp(takers.idle(need)) > 0 || s.answers.wanted() > 0 || s.crowded() {
 				collect()
 			}
 		}

@@ -86,7 +86,7 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 	}
 	// What is larger than most keeps its turn until it is sent.
 	if len(text) > largeProof {
-		accountOf(ctx).hold(len(text))
+		accountOf(ctx).keep(len(text))
 	} else if err := p.reserve(ctx, len(text)); err != nil {
 		return err
 	} else {

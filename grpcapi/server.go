@@ -94,20 +94,21 @@ type Call struct {
 
 // A Server serves a store.
 type Server struct {
-	store   *store.Store
-	opt     ServerOptions
-	lim     Limits
-	log     *slog.Logger
-	grpc    *grpc.Server
-	health  *health.Server
-	gate    *gate
-	pool    *receivePool
-	heap    *heapGuard
-	answers *answerBudget
-	web     sync.Map // accounts of HTTP requests, by number
-	webs    atomic.Uint64
-	heavy   *semaphore.Weighted // requests that take many times their size
-	reads   *readers
+	store    *store.Store
+	opt      ServerOptions
+	lim      Limits
+	log      *slog.Logger
+	grpc     *grpc.Server
+	health   *health.Server
+	gate     *gate
+	pool     *receivePool
+	heap     *heapGuard
+	answers  *answerBudget
+	web      sync.Map // accounts of HTTP requests, by number
+	webs     atomic.Uint64
+	arrivals atomic.Int64
+	heavy    *semaphore.Weighted // requests that take many times their size
+	reads    *readers
 
 	recover grpc.StreamServerInterceptor
 
@@ -176,6 +177,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleConnection, Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
+		grpc.InTapHandle(s.arrive),
 	}
 	if s.opt.Credentials != nil {
 		opts = append(opts, grpc.Creds(s.opt.Credentials))

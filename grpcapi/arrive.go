@@ -1,0 +1,62 @@
+package grpcapi
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
+)
+
+// An arrival is a call that the transport has taken and that has not ended. The gate bounds
+// those that run; on the way to it, and out again, there is a goroutine for each call of each
+// connection, and on a busy machine they would be many.
+type arrival struct{ state *arrivalState }
+
+// An arrivalState outlives its arrival, for when that is dropped.
+type arrivalState struct {
+	count *atomic.Int64
+	over  atomic.Bool
+}
+
+func (a *arrivalState) end() {
+	if a.over.CompareAndSwap(false, true) {
+		a.count.Add(-1)
+	}
+}
+
+type arrivalKey struct{}
+
+// arrivalsPerCall is how many times the calls that may run may have arrived.
+const arrivalsPerCall = 4
+
+// crowded reports whether as many calls have arrived as may.
+func (s *Server) crowded() bool { return s.arrivals.Load() >= int64(arrivalsPerCall*s.lim.Calls) }
+
+// arrive is called for every call before it has a goroutine. The reader of its connection
+// waits for it.
+func (s *Server) arrive(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if info, ok := p.AuthInfo.(routeInfo); ok && info.route != routeTCP {
+			return ctx, nil // the owner's; the HTTP port counts its own
+		}
+	}
+	if s.crowded() || s.answers.full() {
+		return ctx, errCrowded
+	}
+	s.arrivals.Add(1)
+	a := &arrival{&arrivalState{count: &s.arrivals}}
+	// Not every call reaches its handler.
+	runtime.AddCleanup(a, func(st *arrivalState) { st.end() }, a.state)
+	return context.WithValue(ctx, arrivalKey{}, a), nil
+}
+
+var errCrowded = toStatus(busy("more calls come at a time than the node takes, or more answers wait to be taken than it holds")).Err()
+
+// arrived is called when the handler of a call has ended.
+func arrived(ctx context.Context) {
+	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
+		a.state.end()
+	}
+}
