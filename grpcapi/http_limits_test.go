@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -276,5 +277,73 @@ func TestHTTPPanic(t *testing.T) {
 	}
 	if code, _, _ := n.do(t, "GET", "/healthz", ""); code != 200 {
 		t.Error("the node is gone")
+	}
+}
+
+// Answers over HTTP that are not taken have a bound, and leave room for small ones; when they
+// are over, all is given back.
+func TestHTTPAnswersNotTaken(t *testing.T) {
+	n := newWebNode(t, Limits{SendBytes: 5 << 19, WriteWait: 10 * time.Millisecond}, nil)
+	data := make([]byte, 16<<20)
+	for i := range data {
+		data[i] = byte(i * i >> 8)
+	}
+	n.put(t, "large", data)
+	c, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "GET /v1/get?ref=large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	b := n.server.answers
+	for held := 0; held == 0; _, _, _, held = b.now() {
+		runtime.Gosched()
+	}
+	for _, path := range []string{"/v1/get?ref=large", "/v1/tree?ref=large"} {
+		code, head, body := n.do(t, "GET", path, "")
+		if code != 429 || reason(t, body) != "LIMIT" || head.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	if code, _, body := n.do(t, "GET", "/v1/info", ""); code != 200 {
+		t.Errorf("a small answer: %d %s", code, body)
+	}
+	if out, _, _, held := b.now(); out > b.limit || held != 1 {
+		t.Errorf("%d bytes, %d connections", out, held)
+	}
+	c.Close()
+	for out := int64(1); out > 0; out, _, _, _ = b.now() {
+		runtime.Gosched()
+	}
+	if code, _, body := n.do(t, "GET", "/v1/get?ref=large", ""); code != 200 || len(body) < len(data) {
+		t.Errorf("%d, %d bytes", code, len(body))
+	}
+}
+
+// A slicedWriter counts what is written at a time.
+type slicedWriter struct {
+	deadlineWriter
+	most, deadlines int
+}
+
+func (w *slicedWriter) Write(p []byte) (int, error) {
+	w.most = max(w.most, len(p))
+	return w.deadlineWriter.Write(p)
+}
+
+func (w *slicedWriter) SetWriteDeadline(t time.Time) error {
+	w.deadlines++
+	return w.deadlineWriter.SetWriteDeadline(t)
+}
+
+// A long answer has time for each part of it.
+func TestHTTPLongAnswer(t *testing.T) {
+	w := &slicedWriter{deadlineWriter: deadlineWriter{ResponseRecorder: httptest.NewRecorder()}}
+	p := make([]byte, 10*writeBytes+1)
+	if n, err := newPacedWriter(w, time.Hour).Write(p); n != len(p) || err != nil || w.most > writeBytes || w.deadlines < 11 || w.Body.Len() != len(p) {
+		t.Errorf("%d bytes, %v, at most %d at a time, %d deadlines", n, err, w.most, w.deadlines)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/proof"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
 )
 
 // A proven is the answer to Prove, put together.
@@ -291,14 +292,12 @@ func TestManifestTurns(t *testing.T) {
 	n := newRawNode(t, limited(Limits{WriteWait: 50 * time.Millisecond}))
 	n.putFile("file", noiseBytes(1, 1000))
 	req := &scalev1.ProveRequest{Ref: "file", Manifest: true}
-	for range 2 {
-		if err := n.srv.reads.names.enter(n.ctx); err != nil {
-			t.Fatal(err)
-		}
+	if err := n.srv.reads.names.enter(n.ctx); err != nil {
+		t.Fatal(err)
 	}
 	_, err := n.prove(req)
 	var retry *RetryAfter
-	if refused(t, "a third", err, isLimit); !errors.As(fromStatus(err), &retry) {
+	if refused(t, "a second", err, isLimit); !errors.As(fromStatus(err), &retry) {
 		t.Error("it is not told when to come back")
 	}
 	if _, err := n.prove(&scalev1.ProveRequest{Ref: "file"}); err != nil {
@@ -308,6 +307,30 @@ func TestManifestTurns(t *testing.T) {
 	for range 3 { // each gives its turn back
 		if _, err := n.prove(req); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A node makes no manifest that would take more than answers may; its owner may have one.
+func TestManifestSize(t *testing.T) {
+	n := newRawNode(t, limited(Limits{SendBytes: 1 << 20}))
+	parts := []*scalev1.PutRequest{treeHeader("tree")}
+	for i := range 300 { // less than 1 MiB of leaves, and more with what they point to
+		parts = append(parts, linkEntry(fmt.Sprintf("%04d", i), strings.Repeat("t", 4000)))
+	}
+	n.putParts(parts...)
+	_, err := n.prove(&scalev1.ProveRequest{Ref: "tree", Manifest: true})
+	refused(t, "a manifest", err, isLimit, "300 files", "1048576")
+	if _, err := n.prove(&scalev1.ProveRequest{Ref: "tree"}); err != nil {
+		t.Error(err)
+	}
+	o, err := n.store.Resolve(n.ctx, "tree")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for most, ok := range map[uint64]bool{0: true, 2 << 20: true, 300 * 128: false, 1: false} {
+		if _, err := n.store.Prove(n.ctx, o, store.ProveOptions{Manifest: true, ManifestBytes: most}); (err == nil) != ok || !ok && !errors.Is(err, store.ErrManifest) {
+			t.Errorf("at most %d bytes: %v", most, err)
 		}
 	}
 }
