@@ -216,11 +216,12 @@ func (d *datasets) ExportCar(req *scalev1.ExportCarRequest, ss grpc.ServerStream
 		return err
 	}
 	// The blocks that were sent are remembered, so it cannot be left and gone on with.
-	if err := d.reserve(ctx, streamBytes); err != nil {
-		return err
-	}
 	w := &pieceWriter{field: carDataField, to: accountOf(ctx)}
 	return pump(ctx, ss, d.reads.whole, func(ctx context.Context, push func(*encoded) error) error {
+		// Not before it has its place: for that one may wait long, with nothing to take.
+		if err := d.reserve(ctx, streamBytes); err != nil {
+			return err
+		}
 		w.push = push
 		if err := d.store.ExportCAR(ctx, o, w); err != nil {
 			return err

@@ -48,7 +48,7 @@ var errorClasses = []errorClass{
 	{ErrToken, "token", codes.Unauthenticated, scalev1.ErrorReason_ERROR_REASON_TOKEN, 0,
 		`send the metadata "authorization: Bearer TOKEN"; "scale token create" makes one`},
 	{ErrScope, "scope", codes.PermissionDenied, scalev1.ErrorReason_ERROR_REASON_SCOPE, 0,
-		`use a token with a wider scope: "scale token create NAME --scope write"`},
+		`use a token with the scope that it names: "scale token create NAME --scope SCOPE"`},
 	{ErrTooSlow, "too-slow", codes.DeadlineExceeded, scalev1.ErrorReason_ERROR_REASON_TOO_SLOW, 0,
 		"send or read faster, in smaller pieces; NodeService.GetInfo says the limits"},
 	{ErrClosing, "closing", codes.Unavailable, scalev1.ErrorReason_ERROR_REASON_CLOSING, 2 * time.Second, ""},

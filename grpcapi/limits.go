@@ -15,7 +15,7 @@ import (
 //
 // # Memory
 //
-// A node on two cores is to stay below 400 MiB, whatever its callers do. Besides the engine
+// A node on two cores is to stay below 512 MiB, whatever its callers do. Besides the engine
 // (index and caches some 100 MiB, the pools of all puts together 60 MiB) these take memory:
 //
 //   - Requests that have arrived and are not consumed: ReceiveBytes, 96 MiB. What a stream
@@ -27,8 +27,21 @@ import (
 //     so beyond ReceiveBytes connections are read no further until something has been
 //     consumed, new calls are refused, and the calls that have waited longest for their caller
 //     are ended.
-//   - Responses under way: 64 KiB in the transport and up to four pieces of 128 KiB for every
-//     call that reads data, 36 MiB for 64 of them.
+//   - Answers that are being made or that their callers have not taken: SendBytes, 64 MiB.
+//     Room for a large one is reserved before it is made: 1 MiB for a page of a tree, 660 KiB
+//     for a call that reads data, up to 6 MiB for a challenge; over HTTP twice that, for JSON.
+//     Small ones count when they are encoded, with 4 KiB for what the transport has besides,
+//     and a quarter of the room is for them alone. Who finds none waits, WriteWait, and is
+//     refused then. The transport keeps an answer after its call has ended, until it has gone
+//     to the caller; so the node closes connections, those first that hold most, whose
+//     callers take less than MinRate for 5 s while others wait.
+//   - Of proofs with a manifest, one at a time above 1 MiB, until it has been taken: their names
+//     have up to SendBytes, and three times that while the proof is made. 200 MiB, if there is
+//     such a dataset; larger ones are refused.
+//   - Calls that have arrived: the gate lets Calls of them run, and four times as many may be
+//     on their way in and out, each with a goroutine and what it ends with. 50 MiB. A connection
+//     that does not take 16 KiB of statuses is read no further, and above 16 MiB of them in
+//     all calls are refused.
 //   - Reading: see readers. Two large and two small reads at a time are in the engine, each
 //     large one with some 24 MiB; a caller that does not keep up leaves the engine and holds
 //     nothing there. 64 MiB.
@@ -65,8 +78,8 @@ type Limits struct {
 	Calls int
 	// Writes bounds the puts, uploads and commits at a time; default 64.
 	Writes int
-	// WriteQueue bounds those that wait for a turn, and WriteWait how long one waits;
-	// default 64 and 10 s.
+	// WriteQueue bounds those that wait for a turn, and WriteWait how long one waits, and any
+	// call for room for its answer; default 64 and 10 s.
 	WriteQueue int
 	WriteWait  time.Duration
 
@@ -83,8 +96,8 @@ type Limits struct {
 
 	// ReceiveBytes bounds requests that have arrived and are not consumed; default 96 MiB.
 	ReceiveBytes int
-	// SendBytes bounds answers that are being made, or that their callers have not taken;
-	// default 64 MiB.
+	// SendBytes bounds answers that are being made, or that their callers have not taken, and
+	// the names in a proof's manifest; default 64 MiB.
 	SendBytes int
 	// Memory is the live heap of the process, in bytes, beyond which new calls are refused
 	// and those that wait for their caller are ended. Default: seven eighths of the

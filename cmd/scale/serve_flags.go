@@ -46,6 +46,8 @@ func (f *serveFlags) check(a *app) (client scalev1.Scope, log *slog.Logger, err 
 		return 0, nil, usagef("--memory %s is less than 256M", f.memory)
 	}
 	setMemory(memory)
+	// What callers send and are sent has as large a part of it as in 512 MiB.
+	f.limits.ReceiveBytes, f.limits.SendBytes = int(memory/16*3), int(memory/8)
 	if f.maxDataset != "" {
 		if f.limits.DatasetBytes, err = parseSize(f.maxDataset); err != nil {
 			return 0, nil, usagef("--max-dataset: %w", err)
