@@ -4,6 +4,7 @@ VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unkn
 FUZZTIME ?= 1m
 ROUNDS ?= 3
 ONLY ?=
+PEERS ?=
 DEVNET ?=
 BENCH_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scale-bench
 
@@ -66,19 +67,33 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build bench-peers ## beside zstd and restic, a node, anchors: the full workloads, 40 minutes, 10 GB of disk
-	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)'
+bench: build bench-peers ## beside all peers, the engine, a node, anchors, memory: the full workloads, 2 hours, 12 GB of disk
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)' -peers '$(PEERS)' $(if $(ONLY)$(PEERS),,-publish bench/results)
 
 .PHONY: bench-quick
-bench-quick: build bench-peers ## the same on an eighth of the data, once
-	$(GO) run ./bench -dir $(BENCH_DIR) -scale quick -rounds 1 -only '$(ONLY)'
+bench-quick: build bench-peers ## peers and engine alone, on a thirtieth of the data, once: two minutes
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale quick -rounds 1 -only '$(ONLY)' -peers '$(PEERS)'
 
 .PHONY: bench-memory
-bench-memory: build ## put and get of the full workloads under a cgroup of 512 MiB
+bench-memory: build ## put and get of the full workloads under a cgroup of 512 MiB, and streams
 	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -memory
 
+.PHONY: bench-compare
+bench-compare: ## two results, OLD=a.json NEW=b.json, by benchstat
+	@test -n '$(OLD)' -a -n '$(NEW)' || { echo 'usage: make bench-compare OLD=a.json NEW=b.json' >&2; exit 2; }
+	@mkdir -p bench/out
+	@$(GO) run ./bench -benchstat '$(OLD)' > bench/out/old.txt
+	@$(GO) run ./bench -benchstat '$(NEW)' > bench/out/new.txt
+	@$(TOOL) benchstat old=bench/out/old.txt new=bench/out/new.txt
+
+.PHONY: bench-chart
+bench-chart: ## bench/results.svg again, from bench/results.json
+	@mkdir -p bench/out
+	$(GO) run ./bench -chart bench/results.json > bench/out/results.svg
+	mv bench/out/results.svg bench/results.svg
+
 .PHONY: bench-peers
-bench-peers: ## install zstd and build restic, which bench compares with
+bench-peers: ## install and build what bench compares with
 	@.ci/deps bench
 	@bench/peers.sh $(BENCH_DIR)
 

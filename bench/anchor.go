@@ -29,9 +29,6 @@ type anchorReport struct {
 	Restore *restoreResult `json:"restore,omitempty"`
 }
 
-// anchorPart is the name that -only takes.
-const anchorPart = "anchor"
-
 // A chainsResult is of anchors on both chains while they had these times.
 type chainsResult struct {
 	Slot      float64 `json:"slot_seconds"`  // of K2

@@ -9,7 +9,7 @@ import (
 
 // A ledger comes back whole, and what is printed and judged is of it.
 func TestRestore(t *testing.T) {
-	b := &nodeBench{scratch: t.TempDir(), progress: io.Discard}
+	b := &nodeBench{&surroundings{scratch: t.TempDir(), progress: io.Discard}}
 	r, err := b.restore(t.Context(), 2000)
 	if err != nil {
 		t.Fatal(err)

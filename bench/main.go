@@ -1,18 +1,20 @@
-// Command bench measures SCALE beside zstd and restic on the same data in the same run.
+// Command bench measures SCALE beside its peers on the same data in the same run.
 //
 // It makes seeded workloads, runs each tool over each of them in turn and prints
-// medians: time, CPU seconds, peak memory, bytes stored, and what of it was durable
-// when the tool returned. It compares what the tools give back with what they were
-// given and has them check their stores. In the full scale it ends with the targets,
-// and fails if SCALE misses one. It only uses the tools' command lines, and the API of a
-// node: what "scale serve" does, it compares with what the command line does alone. Anchors
-// it measures in its own process, against the local chains, and restoring without them.
+// medians and spreads: time, CPU seconds, peak memory, bytes written and stored, and
+// whether that was durable when the tool returned. It compares what the tools give back
+// with what they were given and has them check their stores. In the full scale it ends
+// with the targets, and fails if SCALE misses one. It uses the tools' command lines, the API
+// of a node (what "scale serve" does, it compares with what the command line does alone), and
+// for ranges and proofs the engine, in processes of their own. Anchors it measures in its own
+// process, against the local chains, and restoring without them.
 //
 // Making the data takes a while; it stays in the data directory for the next run.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -25,32 +27,80 @@ import (
 )
 
 type options struct {
-	scale, bin, dir, out, only string
-	rounds                     int
-	memory                     bool
+	scale, bin, dir, out, only, peers, publish string
+	rounds                                     int
+	memory                                     bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.scale, "scale", "quick", "how much data: quick or full")
 	flag.StringVar(&o.bin, "bin", "bin/scale", "the SCALE binary")
-	flag.StringVar(&o.dir, "dir", "", "directory for data and scratch stores, with restic in it (required)")
+	flag.StringVar(&o.dir, "dir", "", "directory for data and scratch stores, with the peers that were built in it (required)")
 	flag.StringVar(&o.out, "out", "bench/out", "directory for the JSON results")
-	flag.StringVar(&o.only, "only", "", "names of workloads, of parts of the node's, or anchor, separated by commas; default all")
+	flag.StringVar(&o.only, "only", "", "names of workloads, of parts of the engine's or the node's, anchor or memory, separated by commas; default all, with the quick scale neither node nor anchor nor memory")
+	flag.StringVar(&o.peers, "peers", "", "names of what to compare SCALE with, separated by commas; default all")
+	flag.StringVar(&o.publish, "publish", "", "also write the results to this file with .json behind it, and the chart of them with .svg")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each tool runs over each workload")
-	flag.BoolVar(&o.memory, "memory", false, "instead put and get under a limit of 512 MiB of memory")
+	flag.BoolVar(&o.memory, "memory", false, "only put and get under a limit of 512 MiB of memory")
+	chart := flag.String("chart", "", "draw the results of this JSON file, as SVG to standard output, and measure nothing")
+	stat := flag.String("benchstat", "", "print the results of this JSON file as benchstat reads them, and measure nothing")
+	engine := flag.String("engine", "", "measure the engine by this job, as bench itself asks for it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, o, os.Stdout, os.Stderr); err != nil {
+	var err error
+	switch {
+	case *engine != "":
+		err = engineJob(ctx, *engine, os.Stdout)
+	case *chart != "":
+		err = convert(*chart, os.Stdout, (*report).chart)
+	case *stat != "":
+		err = convert(*stat, os.Stdout, (*report).benchstat)
+	default:
+		err = bench(ctx, o, os.Stdout, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
+// convert writes the results in a file in another form.
+func convert(file string, out io.Writer, as func(*report, io.Writer) error) error {
+	r, err := load(file)
+	if err != nil {
+		return err
+	}
+	return as(r, out)
+}
+
+// Names that -only takes besides those of workloads and of parts.
+const (
+	enginePart = "engine"
+	nodePart   = "node"
+	anchorPart = "anchor"
+	memoryPart = "memory"
+)
+
+// A choice is what -only says.
+type choice struct {
+	names []string // nil for all of the scale
+	full  bool
+}
+
+// takes says whether something was chosen by its own name or that of its group. Without
+// names a quick run leaves out what takes long and is no comparison.
+func (c choice) takes(name, group string) bool {
+	if len(c.names) == 0 {
+		return c.full || group == "" || group == enginePart
+	}
+	return slices.Contains(c.names, name) || group != "" && slices.Contains(c.names, group)
+}
+
 func bench(ctx context.Context, o options, out, progress io.Writer) error {
 	if o.dir == "" || o.rounds < 1 || flag.NArg() > 0 {
-		return fmt.Errorf("usage: bench -dir DIR [-scale quick|full] [-only NAMES] [-rounds N] [-memory]")
+		return errors.New("usage: bench -dir DIR [-scale quick|full] [-only NAMES] [-peers NAMES] [-rounds N] [-memory]")
 	}
 	for _, p := range []*string{&o.bin, &o.dir} {
 		abs, err := filepath.Abs(*p)
@@ -59,108 +109,123 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 		}
 		*p = abs
 	}
-	scratch := filepath.Join(o.dir, "scratch")
-	if o.only == anchorPart { // it needs neither the data nor the tools
-		return anchorsAlone(ctx, o, scratch, out, progress)
-	}
-	all := tools(o.bin, o.dir)
 	if o.memory {
-		all = all[:1]
+		o.only = memoryPart
 	}
-	said, err := versions(all)
-	if err != nil {
-		return err
-	}
-	workloads, err := prepare(o.dir, o.scale, progress)
-	if err != nil {
-		return err
-	}
-	data := make(map[string]workload)
-	for _, w := range workloads {
-		data[w.name] = w
-	}
-	var names []string
+	c := choice{full: o.scale == "full"}
 	if o.only != "" {
-		names = strings.Split(o.only, ",")
-		workloads = slices.DeleteFunc(workloads, func(w workload) bool { return !slices.Contains(names, w.name) })
+		c.names = strings.Split(o.only, ",")
 	}
-	for _, name := range names {
-		if _, ok := data[name]; !ok && !isNodePart(name) && name != anchorPart {
-			return fmt.Errorf("-only %s: there is no %s", o.only, name)
-		}
-	}
+	b := &surroundings{bin: o.bin, scratch: filepath.Join(o.dir, "scratch"), rounds: o.rounds, full: c.full, progress: progress}
 	// What a run that was killed left.
-	if err := os.RemoveAll(scratch); err != nil {
+	if err := os.RemoveAll(b.scratch); err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	if o.memory {
-		return memory(ctx, all[0], workloads, scratch, out)
-	}
-
-	r := report{Scale: o.scale, Rounds: o.rounds, Machine: machine(), Versions: said}
-	for _, w := range workloads {
-		results := make([]result, len(all))
-		for round := range o.rounds {
-			for i := range all {
-				// Another tool begins each round, so that none always runs on what
-				// the same one left behind.
-				at := (round + i) % len(all)
-				t := all[at]
-				fmt.Fprintf(progress, "round %d of %d: %s, %s\n", round+1, o.rounds, w.name, t.name)
-				dir := filepath.Join(scratch, fmt.Sprintf("%s-%d-%s", w.name, round, t.name))
-				got, err := try(ctx, t, w, dir, round == o.rounds-1)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", w.name, t.name, err)
-				}
-				results[at].Trials = append(results[at].Trials, got)
-			}
-		}
-		for i, t := range all {
-			results[i].Workload, results[i].Tool, results[i].Durable, results[i].Size = w.name, t.name, t.durable, w.size
-			results[i].Median = median(results[i].Trials)
-		}
-		r.Results = append(r.Results, results...)
-	}
-	b := &nodeBench{bin: o.bin, scratch: scratch, rounds: o.rounds, full: o.scale == "full", progress: progress, workloads: data}
-	if r.Node, err = b.run(ctx, names); err != nil {
-		return err
-	}
-	if len(names) == 0 || slices.Contains(names, anchorPart) {
-		if r.Anchor, err = b.anchors(ctx); err != nil {
+	defer os.RemoveAll(b.scratch)
+	r := newReport(o.scale, o.rounds)
+	if o.only != anchorPart { // which needs neither the data nor the tools
+		if err := compareTools(ctx, o, c, b, r); err != nil {
 			return err
 		}
 	}
-	if err := r.save(o.out); err != nil {
+	var err error
+	if r.Engine, err = b.engine(ctx, c); err != nil {
 		return err
 	}
-	r.print(out, workloads)
-	fmt.Fprintf(progress, "the data stays in %s for the next run; make clean removes it\n", o.dir)
-	if o.scale != "full" {
+	if r.Node, err = (&nodeBench{b}).run(ctx, c); err != nil {
+		return err
+	}
+	if c.takes(anchorPart, anchorPart) {
+		if r.Anchor, err = (&nodeBench{b}).anchors(ctx); err != nil {
+			return err
+		}
+	}
+	if c.takes(memoryPart, memoryPart) {
+		if r.Memory, err = b.memory(ctx); err != nil {
+			return err
+		}
+	}
+	file := filepath.Join(o.out, "bench-"+o.scale+".json")
+	if err := r.save(file); err != nil {
+		return err
+	}
+	if o.publish != "" {
+		if err := r.publish(o.publish); err != nil {
+			return err
+		}
+	}
+	r.print(out)
+	fmt.Fprintf(progress, "all figures are in %s; the data stays in %s for the next run, make clean removes it\n", file, o.dir)
+	if !c.full {
 		// What a store takes at least would decide, not how it grows.
 		return nil
 	}
 	return r.verdict(out)
 }
 
-// anchorsAlone measures anchors and nothing else.
-func anchorsAlone(ctx context.Context, o options, scratch string, out, progress io.Writer) (err error) {
-	if err := os.RemoveAll(scratch); err != nil {
+// surroundings are what everything that is measured has in common.
+type surroundings struct {
+	bin, scratch string
+	rounds       int
+	full         bool
+	progress     io.Writer
+	workloads    map[string]workload
+}
+
+// compareTools prepares the workloads, and runs the tools over those that were chosen.
+func compareTools(ctx context.Context, o options, c choice, b *surroundings, r *report) error {
+	all, err := pick(tools(o.bin, o.dir), o.peers)
+	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	r := report{Scale: o.scale, Rounds: 1, Machine: machine()}
-	b := &nodeBench{scratch: scratch, full: o.scale == "full", progress: progress}
-	if r.Anchor, err = b.anchors(ctx); err != nil {
+	if o.only == memoryPart {
+		all = all[:1]
+	}
+	if all, r.Versions, err = present(ctx, all); err != nil {
 		return err
 	}
-	if err := r.save(o.out); err != nil {
+	workloads, err := prepare(o.dir, o.scale, b.progress)
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s\n", r.Machine)
-	r.Anchor.print(out)
-	if o.scale != "full" {
-		return nil
+	b.workloads = make(map[string]workload)
+	for _, w := range workloads {
+		b.workloads[w.name] = w
 	}
-	return r.verdict(out)
+	for _, name := range c.names {
+		if _, ok := b.workloads[name]; !ok && !isPart(name) {
+			return fmt.Errorf("-only %s: there is no %s", o.only, name)
+		}
+	}
+	for _, w := range workloads {
+		if !c.takes(w.name, "") {
+			continue
+		}
+		r.What[w.name] = fmt.Sprintf("%s, %.0f MB", w.what, float64(w.size)/mb)
+		results, err := measure(ctx, all, w, o.rounds, b.scratch, func(round int, t tool) {
+			fmt.Fprintf(b.progress, "round %d of %d: %s, %s\n", round+1, o.rounds, w.name, t.name)
+		})
+		if err != nil {
+			return err
+		}
+		r.Results = append(r.Results, results...)
+	}
+	r.compare()
+	r.Floor, err = peakOf("self")
+	return err
+}
+
+// isPart says whether -only takes a name that is not a workload's.
+func isPart(name string) bool {
+	for _, p := range nodeParts {
+		if name == p.name {
+			return true
+		}
+	}
+	for _, p := range engineParts {
+		if name == p.name {
+			return true
+		}
+	}
+	return slices.Contains([]string{enginePart, nodePart, anchorPart, memoryPart}, name)
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"archive/tar"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSame(t *testing.T) {
@@ -42,92 +45,98 @@ func TestSame(t *testing.T) {
 	}
 }
 
-// copies is a tool that keeps its input as it is.
-var copies = tool{
-	name:    "scale",
-	prepare: func(store string) command { return command{args: []string{"mkdir", store}} },
-	put:     func(store, input string) command { return command{args: []string{"cp", input, store + "/copy"}} },
-	get: func(store, input, out string, tree bool) command {
-		return command{args: []string{"cat", store + "/copy"}}
-	},
-	check: func(store string) command { return command{args: []string{"true"}} },
-}
-
-func TestTry(t *testing.T) {
-	dir := t.TempDir()
-	w := workload{name: "w", path: filepath.Join(dir, "data")}
-	if err := os.WriteFile(w.path, make([]byte, 1<<20), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	scratch := filepath.Join(dir, "scratch")
-	got, err := try(t.Context(), copies, w, scratch, true)
+// archive writes a tar archive of the files, each below a prefix.
+func archive(t *testing.T, prefix string, files ...[2]string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "archive.tar")
+	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Stored < 1<<20 || got.Stored > 1<<20+64<<10 {
-		t.Errorf("%d bytes stored for a MiB", got.Stored)
+	defer f.Close()
+	w := tar.NewWriter(f)
+	for _, file := range files {
+		if err := w.WriteHeader(&tar.Header{Name: prefix + file[0], Mode: 0o600, Size: int64(len(file[1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(file[1])); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got.Put.Wall <= 0 || got.Put.Peak <= 0 {
-		t.Errorf("nothing was measured: %+v", got.Put)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := os.Stat(scratch); !os.IsNotExist(err) {
-		t.Errorf("the scratch directory is left: %v", err)
-	}
-
-	lossy := copies
-	lossy.get = func(store, _, _ string, _ bool) command {
-		return command{args: []string{"head", "-c", "1000", store + "/copy"}}
-	}
-	if _, err := try(t.Context(), lossy, w, scratch, true); err == nil {
-		t.Error("a tool that loses bytes passed")
-	}
-	unsound := copies
-	unsound.check = func(string) command { return shell("echo broken >&2; exit 4") }
-	if _, err := try(t.Context(), unsound, w, scratch, true); err == nil || !strings.Contains(err.Error(), "broken") {
-		t.Errorf("a store that does not check: %v", err)
-	}
+	return name
 }
 
-func TestVersionsMissing(t *testing.T) {
-	if _, err := versions([]tool{{name: "peer", version: command{args: []string{"/nonexistent/peer"}}}}); err == nil || !strings.Contains(err.Error(), "peer: MISSING") {
-		t.Errorf("a missing peer: %v", err)
+func TestSameTar(t *testing.T) {
+	want := t.TempDir()
+	if err := os.Mkdir(filepath.Join(want, "d"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestMedian(t *testing.T) {
-	got := median([]trial{
-		{Put: sample{Wall: 3, CPU: 1, Peak: 5}, Stored: 7},
-		{Put: sample{Wall: 1, CPU: 2, Peak: 6}, Stored: 9},
-		{Put: sample{Wall: 2, CPU: 9, Peak: 4}, Stored: 8},
-	})
-	if want := (trial{Put: sample{Wall: 2, CPU: 2, Peak: 5}, Stored: 8}); got != want {
-		t.Errorf("median = %+v, want %+v", got, want)
+	for name, data := range map[string]string{"a": "1", "d/b": "2"} {
+		if err := os.WriteFile(filepath.Join(want, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-}
-
-func TestVerdict(t *testing.T) {
-	good := trial{Put: sample{Wall: 1, Peak: 100 << 20}, Get: sample{Wall: 1, Peak: 100 << 20}, Stored: 100}
-	peer := trial{Put: sample{Wall: 2}, Stored: 200}
 	for name, c := range map[string]struct {
-		workload string
-		change   func(*trial)
-		met      bool
+		archive string
+		same    bool
 	}{
-		"good":                 {"w", func(*trial) {}, true},
-		"slower":               {"w", func(t *trial) { t.Put.Wall = 3 }, false},
-		"larger":               {"w", func(t *trial) { t.Stored = 201 }, false},
-		"too much memory":      {"w", func(t *trial) { t.Get.Peak = 401 << 20 }, false},
-		"incompressible":       {"random", func(t *trial) { t.Stored = 1010 }, true},
-		"incompressible, more": {"random", func(t *trial) { t.Stored = 1011 }, false},
+		"equal":          {archive(t, "", [2]string{"a", "1"}, [2]string{"d/b", "2"}), true},
+		"other order":    {archive(t, "", [2]string{"d/b", "2"}, [2]string{"a", "1"}), true},
+		"prefix":         {archive(t, "x/y/", [2]string{"a", "1"}, [2]string{"d/b", "2"}), true},
+		"missing":        {archive(t, "", [2]string{"a", "1"}), false},
+		"extra":          {archive(t, "", [2]string{"a", "1"}, [2]string{"d/b", "2"}, [2]string{"d/c", "3"}), false},
+		"twice":          {archive(t, "", [2]string{"a", "1"}, [2]string{"a", "1"}, [2]string{"d/b", "2"}), false},
+		"changed":        {archive(t, "", [2]string{"a", "1"}, [2]string{"d/b", "3"}), false},
+		"other prefixes": {archive(t, "", [2]string{"x/a", "1"}, [2]string{"d/b", "2"}), false},
+		"empty":          {archive(t, ""), false},
 	} {
-		own := good
-		c.change(&own)
-		r := report{Results: []result{
-			{Workload: c.workload, Tool: "scale", Size: 1000, Median: own},
-			{Workload: c.workload, Tool: "restic", Size: 1000, Median: peer},
-		}}
-		if err := r.verdict(io.Discard); (err == nil) != c.met {
+		if err := sameTar(want, c.archive); (err == nil) != c.same {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	c := shell(`cat; printf %s "$1"`, "after")
+	c.feed = func(w io.Writer) error {
+		_, err := io.WriteString(w, "fed, then ")
+		return err
+	}
+	c.out = out
+	s, err := run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(out); err != nil || string(got) != "fed, then after" {
+		t.Errorf("it wrote %q, %v", got, err)
+	}
+	if s.Wall <= 0 || s.Peak <= 0 {
+		t.Errorf("nothing was measured: %+v", s)
+	}
+
+	// A child's child writes. Where the directory is in memory nothing goes to a disk.
+	const size = 4 << 20
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	least := int64(size)
+	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+		least = 0
+	}
+	s, err = run(t.Context(), shell(`(dd if=/dev/zero "of=$1" bs=1M count=4 conv=fsync); true`, filepath.Join(dir, "zeros")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Written < least || s.Written > size+1<<20 {
+		t.Errorf("%d bytes written, want %d and little more", s.Written, least)
+	}
+	if n, err := unsynced(filepath.Join(dir, "zeros")); err != nil || n > 0 && least > 0 {
+		t.Errorf("%d bytes are unsynced after a sync: %v", n, err)
 	}
 }

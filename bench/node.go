@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -23,13 +21,7 @@ type nodeReport struct {
 }
 
 // A nodeBench measures a node beside the command line that has the store to itself.
-type nodeBench struct {
-	bin, scratch string
-	rounds       int
-	full         bool
-	progress     io.Writer
-	workloads    map[string]workload
-}
+type nodeBench struct{ *surroundings }
 
 // nodeParts are what there is to measure of a node, by the names that -only takes.
 var nodeParts = []struct {
@@ -43,12 +35,12 @@ var nodeParts = []struct {
 	{"node-proofs", (*nodeBench).proofs},
 }
 
-// run measures those parts that are named, or all of them for none or "node". Without a
-// part to measure there is no report. Stores of trees stay until the end; see try.
-func (b *nodeBench) run(ctx context.Context, names []string) (*nodeReport, error) {
+// run measures the parts that are chosen. Without a part to measure there is no report.
+// Stores of trees stay until the end; see trial.
+func (b *nodeBench) run(ctx context.Context, c choice) (*nodeReport, error) {
 	var r *nodeReport
 	for _, part := range nodeParts {
-		if len(names) > 0 && !slices.Contains(names, "node") && !slices.Contains(names, part.name) {
+		if !c.takes(part.name, nodePart) {
 			continue
 		}
 		if r == nil {
@@ -61,8 +53,6 @@ func (b *nodeBench) run(ctx context.Context, names []string) (*nodeReport, error
 	}
 	return r, nil
 }
-
-func isNodePart(name string) bool { return name == "node" || strings.HasPrefix(name, "node-") }
 
 // withNode serves a new store for as long as use runs, and has it checked before it goes.
 func (b *nodeBench) withNode(ctx context.Context, name string, use func(*nodeProcess) error) error {

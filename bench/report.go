@@ -6,51 +6,119 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
-// A result is what one tool did with one workload.
+// A result is what one tool took for one step of one workload.
 type result struct {
-	Workload string  `json:"workload"`
-	Size     int64   `json:"size_bytes"`
-	Tool     string  `json:"tool"`
-	Durable  bool    `json:"durable"`
-	Median   trial   `json:"median"`
-	Trials   []trial `json:"trials"`
+	Workload string   `json:"workload"`
+	Tool     string   `json:"tool"`
+	Step     string   `json:"step"`       // see steps
+	Size     int64    `json:"size_bytes"` // of the content that the step moved
+	Encrypts bool     `json:"encrypts,omitempty"`
+	Durable  *bool    `json:"durable,omitempty"` // when a put had ended; see durable
+	Median   sample   `json:"median"`            // of each figure by itself
+	Min      sample   `json:"min"`
+	Max      sample   `json:"max"`
+	Trials   []sample `json:"trials"` // by round
+	Ratio    *ratio   `json:"ratio_to_scale,omitempty"`
 }
 
+// A ratio compares a result with SCALE's.
+type ratio struct {
+	Wall   spread  `json:"wall"`
+	CPU    spread  `json:"cpu"`
+	Stored *spread `json:"stored,omitempty"` // of what puts added, if SCALE's did
+}
+
+// A report is all that one run of this program found.
 type report struct {
 	Scale    string            `json:"scale"`
 	Rounds   int               `json:"rounds"`
+	Date     string            `json:"date"` // YYYY-MM-DD, UTC
 	Machine  string            `json:"machine"`
-	Versions map[string]string `json:"versions"`
+	Floor    int64             `json:"peak_floor_bytes"` // peaks up to this are this program's own; see run
+	Versions map[string]string `json:"versions"`         // by tool
+	What     map[string]string `json:"workloads"`        // what each is, by its name
 	Results  []result          `json:"results"`
+	Engine   *engineReport     `json:"engine,omitempty"`
 	Node     *nodeReport       `json:"node,omitempty"`
 	Anchor   *anchorReport     `json:"anchor,omitempty"`
+	Memory   *memoryReport     `json:"memory,omitempty"`
 }
 
-// median takes the median of each figure by itself.
-func median(trials []trial) trial {
-	return trial{
-		Put:    medianSample(trials, func(t trial) sample { return t.Put }),
-		Get:    medianSample(trials, func(t trial) sample { return t.Get }),
-		Stored: middle(trials, func(t trial) int64 { return t.Stored }),
-	}
+func newReport(scale string, rounds int) *report {
+	return &report{Scale: scale, Rounds: rounds, Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), What: make(map[string]string)}
 }
+
+func newResult(w workload, t tool, step string, trials []sample) result {
+	r := result{
+		Workload: w.name, Tool: t.name, Step: step, Size: w.size, Encrypts: t.encrypts, Trials: trials,
+		Median: medianSample(trials, func(s sample) sample { return s }),
+		Min:    extreme(trials, func(values []float64) float64 { return slices.Min(values) }),
+		Max:    extreme(trials, func(values []float64) float64 { return slices.Max(values) }),
+	}
+	if step == stepSmall {
+		r.Size = smallSize
+	}
+	if step == stepPut && t.get != nil {
+		r.Durable = durable(trials)
+	}
+	return r
+}
+
+// unsyncedMost is the part of what a put stored that may wait in memory when the put counts
+// as durable: logs and caches of a tool, which it can do without.
+const unsyncedMost = 0.01
+
+// durable says whether what was put was on the disk, not only in the page cache, when the
+// tool had ended, in every trial. Nil means that the kernel does not tell. It looks at the
+// contents of files: whether their names are durable too it cannot see.
+func durable(trials []sample) *bool {
+	is := true
+	for _, s := range trials {
+		if s.Unsynced < 0 {
+			return nil
+		}
+		is = is && float64(s.Unsynced) <= unsyncedMost*float64(s.Stored)
+	}
+	return &is
+}
+
+// figures are those of a sample, in a fixed order.
+func (s *sample) figures() []*int64 { return []*int64{&s.Peak, &s.Written, &s.Stored, &s.Unsynced} }
 
 func medianSample[T any](trials []T, of func(T) sample) sample {
-	return sample{
-		Wall: middle(trials, func(t T) float64 { return of(t).Wall }),
-		CPU:  middle(trials, func(t T) float64 { return of(t).CPU }),
-		Peak: middle(trials, func(t T) int64 { return of(t).Peak }),
+	samples := make([]sample, len(trials))
+	for i, t := range trials {
+		samples[i] = of(t)
 	}
+	return extreme(samples, func(values []float64) float64 {
+		slices.Sort(values)
+		return values[len(values)/2]
+	})
+}
+
+// extreme takes one of the values of each figure.
+func extreme(trials []sample, pick func([]float64) float64) (s sample) {
+	each := func(of func(*sample) float64) float64 {
+		values := make([]float64, len(trials))
+		for i := range trials {
+			values[i] = of(&trials[i])
+		}
+		return pick(values)
+	}
+	s.Wall = each(func(s *sample) float64 { return s.Wall })
+	s.CPU = each(func(s *sample) float64 { return s.CPU })
+	for i, f := range s.figures() {
+		*f = int64(each(func(s *sample) float64 { return float64(*s.figures()[i]) }))
+	}
+	return s
 }
 
 func middle[T any, V cmp.Ordered](trials []T, of func(T) V) V {
@@ -61,6 +129,59 @@ func middle[T any, V cmp.Ordered](trials []T, of func(T) V) V {
 	slices.Sort(values)
 	return values[len(values)/2]
 }
+
+// A spread is of one figure's ratio to another's, round by round: what slows one round
+// slows both.
+type spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// ratios compares a figure of two results; it has to be above zero.
+func ratios(a, b *result, of func(sample) float64) spread {
+	var values []float64
+	for i := range min(len(a.Trials), len(b.Trials)) {
+		values = append(values, of(a.Trials[i])/of(b.Trials[i]))
+	}
+	slices.Sort(values)
+	return spread{values[len(values)/2], values[0], values[len(values)-1]}
+}
+
+func wall(s sample) float64   { return s.Wall }
+func cpu(s sample) float64    { return s.CPU }
+func stored(s sample) float64 { return float64(s.Stored) }
+
+// compare gives the results their ratios.
+func (r *report) compare() {
+	for i := range r.Results {
+		res := &r.Results[i]
+		own := r.find(res.Workload, "scale", res.Step)
+		if own == nil || own.Min.CPU <= 0 { // of a clock of 10 ms
+			continue
+		}
+		res.Ratio = &ratio{Wall: ratios(res, own, wall), CPU: ratios(res, own, cpu)}
+		if own.Min.Stored > 0 {
+			s := ratios(res, own, stored)
+			res.Ratio.Stored = &s
+		}
+	}
+}
+
+// find returns nil if there is no such result.
+func (r *report) find(workload, tool, step string) *result {
+	for i := range r.Results {
+		if res := &r.Results[i]; res.Workload == workload && res.Tool == tool && res.Step == step {
+			return res
+		}
+	}
+	return nil
+}
+
+// speed is in MB/s.
+func (r *result) speed() float64 { return float64(r.Size) / mb / r.Median.Wall }
+
+const mb = 1e6
 
 // machine describes where the figures come from.
 func machine() string {
@@ -81,102 +202,42 @@ func machine() string {
 		field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"), runtime.Version())
 }
 
-// save writes all figures, not only the medians, to DIR/bench-SCALE.json.
-func (r *report) save(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// save writes all figures, not only the medians, to a file.
+func (r *report) save(file string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "bench-"+r.Scale+".json"), append(b, '\n'), 0o644)
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
-const mb = 1e6
-
-func (r *report) print(out io.Writer, workloads []workload) {
-	r.printTools(out, workloads)
-	if r.Node != nil {
-		r.Node.print(out)
+// publish writes the figures and their chart.
+func (r *report) publish(name string) error {
+	if err := r.save(name + ".json"); err != nil {
+		return err
 	}
-	if r.Anchor != nil {
-		r.Anchor.print(out)
+	f, err := os.Create(name + ".svg")
+	if err != nil {
+		return err
 	}
+	return errors.Join(r.chart(f), f.Close())
 }
 
-func (r *report) printTools(out io.Writer, workloads []workload) {
-	fmt.Fprintf(out, "%s, %s; medians of %d, warm cache\n", r.Machine, time.Now().UTC().Format(time.DateOnly), r.Rounds)
-	for _, tool := range []string{"scale", "restic", "zstd"} {
-		fmt.Fprintf(out, "%s: %s\n", tool, r.Versions[tool])
+// load reads what save wrote.
+func load(file string) (*report, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
-	fmt.Fprintln(out)
-	for _, w := range workloads {
-		fmt.Fprintf(out, "%s: %s, %.0f MB\n", w.name, w.what, float64(w.size)/mb)
+	r := &report{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	fmt.Fprintln(out, "(two versions: what the second took and added, for zstd the whole of it; x: times SCALE's)")
-	fmt.Fprintln(out)
-
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "workload\ttool\tput s\tx\tMB/s\tCPU s\tpeak MB\tdurable\tstored MB\tx\tget s\tx\tMB/s\tCPU s\tpeak MB\t")
-	for _, res := range r.Results {
-		own := r.find(res.Workload, "scale").Median
-		m, size := res.Median, float64(res.Size)/mb
-		durable := "no"
-		if res.Durable {
-			durable = "yes"
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%.2f\t%.2f\t%.0f\t%.1f\t%.0f\t%s\t%.1f\t%.2f\t%.2f\t%.2f\t%.0f\t%.1f\t%.0f\t\n",
-			res.Workload, res.Tool,
-			m.Put.Wall, m.Put.Wall/own.Put.Wall, size/m.Put.Wall, m.Put.CPU, float64(m.Put.Peak)/mb, durable,
-			float64(m.Stored)/mb, float64(m.Stored)/float64(own.Stored),
-			m.Get.Wall, m.Get.Wall/own.Get.Wall, size/m.Get.Wall, m.Get.CPU, float64(m.Get.Peak)/mb)
+	if len(r.Results) == 0 || r.Results[0].Step == "" {
+		return nil, errors.New(file + " holds no results of tools, or is by an older version: run make bench again")
 	}
-	tw.Flush()
-	fmt.Fprintln(out)
-}
-
-func (r *report) find(workload, tool string) result {
-	i := slices.IndexFunc(r.Results, func(res result) bool { return res.Workload == workload && res.Tool == tool })
-	return r.Results[i]
-}
-
-// peakLimit is what any put and any get must stay within.
-const peakLimit = 400 << 20
-
-// verdict says which targets SCALE met, and fails if it missed one.
-func (r *report) verdict(out io.Writer) error {
-	missed := false
-	say := func(met bool, format string, args ...any) {
-		word := "met"
-		if !met {
-			word, missed = "MISSED", true
-		}
-		fmt.Fprintf(out, "%-7s%s\n", word, fmt.Sprintf(format, args...))
-	}
-	if r.Node != nil {
-		r.Node.judge(say)
-	}
-	if r.Anchor != nil {
-		r.Anchor.judge(say)
-	}
-	for _, res := range r.Results {
-		if res.Tool != "scale" {
-			continue
-		}
-		own, peer := res.Median, r.find(res.Workload, "restic").Median
-		say(own.Put.Wall < peer.Put.Wall, "%s: put takes %.2f s, restic %.2f s", res.Workload, own.Put.Wall, peer.Put.Wall)
-		if res.Workload == "random" {
-			share := float64(own.Stored) / float64(res.Size)
-			say(share <= 1.01, "%s: stored %.4f of its size (at most 1.01)", res.Workload, share)
-		} else {
-			say(own.Stored < peer.Stored, "%s: stored %.1f MB, restic %.1f MB", res.Workload, float64(own.Stored)/mb, float64(peer.Stored)/mb)
-		}
-		peak := max(own.Put.Peak, own.Get.Peak)
-		say(peak <= peakLimit, "%s: peak memory %d MiB (at most %d)", res.Workload, peak>>20, peakLimit>>20)
-	}
-	if missed {
-		return errors.New("a target was missed")
-	}
-	return nil
+	return r, nil
 }

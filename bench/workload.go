@@ -30,7 +30,9 @@ type workload struct {
 	path string // file or directory
 	base string // a file that was put before under the same name, "" if none
 	tree bool
-	size int64 // bytes of content
+	// small has files of 1 KiB put into the store afterwards.
+	small bool
+	size  int64 // bytes of content
 }
 
 // sizes are the amounts of data of one scale.
@@ -41,7 +43,7 @@ type sizes struct {
 
 var scales = map[string]sizes{
 	"full":  {source: 1 << 30, lines: 2 << 30, random: 1 << 30, files: 100_000},
-	"quick": {source: 128 << 20, lines: 256 << 20, random: 128 << 20, files: 10_000},
+	"quick": {source: 32 << 20, lines: 32 << 20, random: 32 << 20, files: 1_000},
 }
 
 // Names of what prepare makes in the data directory.
@@ -88,7 +90,7 @@ func prepare(dir, scale string, progress io.Writer) ([]workload, error) {
 
 	at := func(name string) string { return filepath.Join(data, name) }
 	workloads := []workload{
-		{name: "source", what: "source code, one tar", path: at(sourceFile)},
+		{name: "source", what: "source code, one tar", path: at(sourceFile), small: true},
 		{name: "lines", what: "JSON lines with signatures", path: at(linesFile)},
 		{name: "random", what: "incompressible bytes", path: at(randomFile)},
 		{name: "files", what: fmt.Sprintf("%d files of 1 to 16 KiB", n.files), path: at(filesDir), tree: true},

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/store"
+)
+
+// A growthResult is of the same new data put into a store, and into one with a hundred times
+// as many blocks; and of opening that.
+type growthResult struct {
+	Blocks [2]int64  `json:"blocks"`    // of the smaller store and of the larger
+	Bytes  int64     `json:"put_bytes"` // new in each put
+	Puts   [2]result `json:"puts"`
+	Open   []float64 `json:"open_seconds"` // of the larger, each in a new process
+	Peak   int64     `json:"open_peak_bytes"`
+}
+
+// growTimes is how many times as many blocks the larger store has: the index entries of
+// 100 GiB beside those of 1 GiB, in blocks that hold a few bytes each.
+const growTimes = 100
+
+func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
+	res := &growthResult{Bytes: 16 << 20}
+	times := 2
+	if b.full {
+		res.Bytes, times = 256<<20, growTimes
+	}
+	small, err := b.newStoreOf(ctx, "small", "source")
+	if err != nil {
+		return err
+	}
+	large, err := b.newStoreOf(ctx, "large")
+	if err != nil {
+		return err
+	}
+	var had opened
+	if err := b.ask(ctx, jobRequest{Kind: "open", Store: small}, &had); err != nil {
+		return err
+	}
+	res.Blocks[0] = had.Blocks
+	fmt.Fprintf(b.progress, "filling a store with %d blocks\n", had.Blocks*int64(times))
+	if err := b.ask(ctx, jobRequest{Kind: "fill", Store: large, Count: int(had.Blocks) * times}, &had); err != nil {
+		return err
+	}
+	if err := settle(large); err != nil {
+		return err
+	}
+	for range 5 {
+		if err := b.ask(ctx, jobRequest{Kind: "open", Store: large}, &had); err != nil {
+			return err
+		}
+		res.Open = append(res.Open, had.Seconds)
+		res.Blocks[1], res.Peak = had.Blocks, max(res.Peak, had.Peak)
+	}
+	files, err := sourceFiles()
+	if err != nil {
+		return err
+	}
+	scale := scaleTool("scale", b.bin, "default")
+	var trials [2][]sample
+	w := workload{name: "growth", size: res.Bytes}
+	for round := range max(b.rounds, 3) {
+		input := filepath.Join(b.scratch, fmt.Sprintf("growth-%d.tar", round))
+		err := write(input, func(out io.Writer) error {
+			return sourceTar(out, &text{files: files, seed: uint64(50 + round)}, res.Bytes)
+		})
+		if err != nil {
+			return err
+		}
+		for i := range trials {
+			at := (round + i) % len(trials)
+			t := trial{tool: scale, work: w, job: job{store: []string{small, large}[at], input: input}, scratch: b.scratch}
+			s, err := t.measuredPut(ctx)
+			if err != nil {
+				return err
+			}
+			trials[at] = append(trials[at], s)
+		}
+		if err := os.Remove(input); err != nil {
+			return err
+		}
+	}
+	for i := range trials {
+		w.name = fmt.Sprintf("%d blocks", res.Blocks[i])
+		res.Puts[i] = newResult(w, scale, stepPut, trials[i])
+	}
+	r.Growth = res
+	if _, err := run(ctx, scale.check(job{store: large})); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(small), os.RemoveAll(large))
+}
+
+// opened is what was found of a store that was just opened.
+type opened struct {
+	Seconds float64
+	Blocks  int64
+	Peak    int64
+}
+
+func openOnce(ctx context.Context, req jobRequest) (*opened, error) {
+	start := time.Now()
+	s, err := store.Open(ctx, req.Store, store.Options{})
+	took := time.Since(start)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{Seconds: took.Seconds()}
+	if o.Peak, err = peakOf("self"); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	t, err := s.Totals(ctx)
+	o.Blocks = int64(t.Chunks)
+	return o, errors.Join(err, s.Close())
+}
+
+// perFill is how many blocks of a fill are one dataset.
+const perFill = 100_000
+
+// fill puts so many blocks of a few bytes, each different.
+func fill(ctx context.Context, req jobRequest) (*opened, error) {
+	err := withStore(ctx, req.Store, store.Options{}, func(s *store.Store) error {
+		for from := 0; from < req.Count; from += perFill {
+			in := store.Input{Name: fmt.Sprintf("fill-%d", from), Source: &tinyFiles{next: from - 1, from: from, end: min(from+perFill, req.Count)}}
+			if _, err := s.Put(ctx, []store.Input{in}, store.PutOptions{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return &opened{}, err
+}
+
+// tinyFiles is the source of a tree of files that hold their numbers.
+type tinyFiles struct{ next, from, end int }
+
+func (t *tinyFiles) Next(context.Context) (*store.SourceEntry, error) {
+	i := t.next
+	t.next++
+	switch {
+	case i < t.from:
+		return &store.SourceEntry{Kind: dag.KindDir, Attr: dag.Attr{Mode: dag.DefaultDirMode}}, nil
+	case i >= t.end:
+		return nil, io.EOF
+	}
+	return &store.SourceEntry{
+		Path: fmt.Sprintf("%09d", i), Kind: dag.KindFile, Attr: dag.Attr{Mode: dag.DefaultFileMode},
+		Body: bytes.NewReader(fmt.Appendf(nil, "block %d", i)),
+	}, nil
+}
