@@ -72,9 +72,12 @@ func newResult(w workload, t tool, step string, trials []sample) result {
 	return r
 }
 
-// unsyncedMost is the part of what a put stored that may wait in memory when the put counts
-// as durable: logs and caches of a tool, which it can do without.
-const unsyncedMost = 0.01
+// What may wait in memory when a put counts as durable, the larger of bytes and a part of
+// what it stored: logs, caches and headers of files, which a tool can do without.
+const (
+	unsyncedBytes = 16 << 10
+	unsyncedPart  = 0.01
+)
 
 // durable says whether what was put was on the disk, not only in the page cache, when the
 // tool had ended, in every trial. Nil means that the kernel does not tell. It looks at the
@@ -85,7 +88,7 @@ func durable(trials []sample) *bool {
 		if s.Unsynced < 0 {
 			return nil
 		}
-		is = is && float64(s.Unsynced) <= unsyncedMost*float64(s.Stored)
+		is = is && float64(s.Unsynced) <= max(unsyncedBytes, unsyncedPart*float64(s.Stored))
 	}
 	return &is
 }
