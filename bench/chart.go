@@ -67,7 +67,7 @@ func (r *report) chart(out io.Writer) error {
 	height := y + 30
 	fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="SCALE beside its peers: throughput and stored bytes of puts">
 <style>
-text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#57606a}
+text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#6e7781}
 .t{font-weight:600;fill:#4b7bb5}
 .h{font-size:15px;font-weight:600}
 .l{text-anchor:end}

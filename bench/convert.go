@@ -8,7 +8,8 @@ import (
 
 // benchstat writes the trials of every tool as lines that benchstat reads.
 func (r *report) benchstat(out io.Writer) error {
-	fmt.Fprintf(out, "machine: %s\ndate: %s\nscale: %s\n", r.Machine, r.Date, r.Scale)
+	// Results of different scales are no pairs, which benchstat sees by this line.
+	fmt.Fprintf(out, "scale: %s\n", r.Scale)
 	for i := range r.Results {
 		res := &r.Results[i]
 		name := "Benchmark" + strings.ToUpper(res.Step[:1]) + res.Step[1:] + "/" + res.Workload + "/" + res.Tool

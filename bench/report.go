@@ -201,8 +201,12 @@ func machine() string {
 		}
 		return "unknown"
 	}
-	return fmt.Sprintf("%d CPUs (%s), memory %s, %s", runtime.NumCPU(),
-		field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"), runtime.Version())
+	memory := field("/proc/meminfo", "MemTotal")
+	var kib float64
+	if n, _ := fmt.Sscanf(memory, "%g kB", &kib); n == 1 {
+		memory = fmt.Sprintf("%.0f GB", kib*1024/1e9)
+	}
+	return fmt.Sprintf("%d CPUs (%s), %s, %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"), memory, runtime.Version())
 }
 
 // save writes all figures, not only the medians, to a file.
