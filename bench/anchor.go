@@ -39,6 +39,9 @@ type chainsResult struct {
 	// The last of the anchors: of one entry on K2, of many on Arweave.
 	K2      chainCost `json:"k2"`
 	Arweave chainCost `json:"arweave"`
+	// Receipts of both chains make a proof so much larger, in a ledger of more than hourly
+	// entries.
+	Receipts int `json:"receipts_bytes"`
 }
 
 // A chainCost is what one anchor takes.
@@ -155,6 +158,9 @@ func (b *nodeBench) chains(ctx context.Context, slot, block time.Duration, puts 
 			if r.Arweave, err = extensionCost(&rows[2]); err != nil {
 				return nil, err
 			}
+			if r.Receipts, err = receiptsCost(ctx, s, a, size-1); err != nil {
+				return nil, err
+			}
 			break
 		}
 		for j := range took {
@@ -168,6 +174,29 @@ func (b *nodeBench) chains(ctx context.Context, slot, block time.Duration, puts 
 func extensionCost(r *anchor.Row) (chainCost, error) {
 	said, err := arweave.Verifier{}.Open(*r.Receipt)
 	return chainCost{Entries: r.Size - r.Base.Size, Bytes: len(r.Tx.Raw), Body: said.DataSize, Fee: r.Tx.Fee}, err
+}
+
+// receiptsCost returns how many bytes of the proof of an entry are receipts, which must be
+// of both chains.
+func receiptsCost(ctx context.Context, s *store.Store, a *agent.Agent, entry int64) (int, error) {
+	o, err := s.Resolve(ctx, fmt.Sprintf(":%d", entry))
+	if err != nil {
+		return 0, err
+	}
+	p, err := a.Prove(ctx, o, store.ProveOptions{})
+	if err != nil {
+		return 0, err
+	}
+	if len(p.Receipts) != 2 {
+		return 0, fmt.Errorf("a proof of entry :%d has %d receipts, expected one of each chain", entry, len(p.Receipts))
+	}
+	with, err := p.Format()
+	if err != nil {
+		return 0, err
+	}
+	p.Receipts = nil
+	without, err := p.Format()
+	return len(with) - len(without), err
 }
 
 // startChains starts both, with wallets that have money, and returns how to anchor on them

@@ -31,6 +31,7 @@ func (r *anchorReport) print(out io.Writer) {
 		fmt.Fprintf(out, "K2: %d bytes, %d ROE an anchor; one a minute %.3f KOII a day\n", k.Bytes, k.Fee, float64(k.Fee)*24*60/roePerKOII)
 		fmt.Fprintf(out, "Arweave: %d entries, header %d and body %d bytes, %d winston; one an hour %.6f AR a day\n",
 			a.Entries, a.Bytes, a.Body, a.Fee, float64(a.Fee)*24/winstonPerAR)
+		fmt.Fprintf(out, "receipts of both make a proof %d bytes larger\n", r.Chains[n-1].Receipts)
 	}
 	if s := r.Restore; s != nil {
 		fmt.Fprintf(out, "restore: %d entries out of %d extensions, %.2f entries a KiB; %.1f s, %.0f entries a second, %.0f µs of CPU each; peak %.0f MB, %.0f MB stored\n",
@@ -46,7 +47,7 @@ func (s *restoreResult) density() float64 { return float64(s.Entries) / float64(
 func (s *restoreResult) rate() float64 { return float64(s.Entries) / s.Took.Wall }
 
 // judge says which targets were met.
-func (r *anchorReport) judge(say func(met bool, format string, args ...any)) {
+func (r *anchorReport) judge(say sayFunc) {
 	if s := r.Restore; s != nil {
 		say(s.rate() >= restoreLeast, "restore: %.0f entries a second (at least %.0f)", s.rate(), restoreLeast)
 	}

@@ -89,7 +89,7 @@ func (r *nodeReport) local(workload string) wayTrial {
 }
 
 // judge says which targets the node met.
-func (r *nodeReport) judge(say func(met bool, format string, args ...any)) {
+func (r *nodeReport) judge(say sayFunc) {
 	for _, res := range r.Ways {
 		// A foreign client has the node cut and hash, for which local has both ends' CPUs.
 		if res.Way != "client" {

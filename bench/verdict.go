@@ -121,6 +121,20 @@ func (r *report) judge(say sayFunc) {
 	}
 }
 
+// receiptsMost is what a proof of a range takes with the receipts of both chains, in bytes.
+const receiptsMost = 6000
+
+func (r *report) judgeReceipts(say sayFunc) {
+	for _, p := range r.Engine.Proofs {
+		for _, c := range r.Anchor.Chains {
+			if p.Check != nil {
+				bytes := p.Most + c.Receipts
+				say(bytes <= receiptsMost, "proof of %s with receipts of both chains, slots of %.0f ms: %d bytes (at most %d)", p.What, 1e3*c.Slot, bytes, receiptsMost)
+			}
+		}
+	}
+}
+
 // verdict says which targets SCALE met, and fails if it missed one.
 func (r *report) verdict(out io.Writer) error {
 	missed := 0
@@ -144,6 +158,9 @@ func (r *report) verdict(out io.Writer) error {
 	}
 	if r.Anchor != nil {
 		r.Anchor.judge(say)
+	}
+	if r.Engine != nil && r.Anchor != nil {
+		r.judgeReceipts(say)
 	}
 	if missed > 0 {
 		return errors.New("a target was missed")

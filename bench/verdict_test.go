@@ -85,6 +85,11 @@ func TestVerdict(t *testing.T) {
 		change(r.Engine)
 		return r
 	}
+	receipts := func(bytes int) *report {
+		r := engine(func(*engineReport) {})
+		r.Anchor = &anchorReport{Chains: []chainsResult{{Slot: 0.4, Receipts: bytes}}}
+		return r
+	}
 	memory := func(peaks ...int64) *report {
 		m := &memoryReport{}
 		for i, p := range peaks {
@@ -115,6 +120,8 @@ func TestVerdict(t *testing.T) {
 		"slower as it grows": {engine(func(e *engineReport) {
 			e.Growth.Puts[1] = alone("source", stepPut, sample{Wall: 1.1, CPU: 2.3}).Results[0]
 		}), false},
+		"receipts":                 {receipts(4000), true},
+		"large receipts":           {receipts(4001), false},
 		"memory":                   {memory(100, 114), true},
 		"memory grows":             {memory(100, 116), false},
 		"too much memory":          {memory(401, 401), false},
