@@ -224,6 +224,7 @@ func sameTar(want, archive string) error {
 		return err
 	}
 	defer f.Close()
+	a, b := make([]byte, 1<<16), make([]byte, 1<<16)
 	prefix, known := "", false
 	for in := tar.NewReader(bufio.NewReaderSize(f, 1<<20)); ; {
 		h, err := in.Next()
@@ -251,16 +252,13 @@ func sameTar(want, archive string) error {
 			return fmt.Errorf("%s in %s is not in %s, or comes twice", h.Name, archive, want)
 		}
 		delete(left, name)
-		data, err := os.ReadFile(filepath.Join(want, name))
+		data, err := os.Open(filepath.Join(want, name))
 		if err != nil {
 			return err
 		}
-		got, err := io.ReadAll(in)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(got, data) {
-			return fmt.Errorf("%s in %s differs from that in %s", h.Name, archive, want)
+		err = sameBytes(data, in, a, b)
+		if err := errors.Join(err, data.Close()); err != nil {
+			return fmt.Errorf("%s in %s and that in %s: %w", h.Name, archive, want, err)
 		}
 	}
 	for name := range left {
@@ -280,19 +278,28 @@ func sameFile(want, got string, a, b []byte) error {
 		return err
 	}
 	defer g.Close()
+	if err := sameBytes(w, g, a, b); err != nil {
+		return fmt.Errorf("%s and %s: %w", got, want, err)
+	}
+	return nil
+}
+
+// sameBytes compares to the end; a and b are room of the same size.
+func sameBytes(want, got io.Reader, a, b []byte) error {
 	for {
-		n, err := io.ReadFull(w, a)
-		m, gotErr := io.ReadFull(g, b)
+		n, err := io.ReadFull(want, a)
+		m, gotErr := io.ReadFull(got, b)
 		if !bytes.Equal(a[:n], b[:m]) {
-			return fmt.Errorf("%s differs from %s", got, want)
+			return errors.New("they differ")
 		}
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
-			return err
-		case gotErr != nil && !errors.Is(gotErr, io.EOF):
+		if gotErr != nil && !errors.Is(gotErr, io.EOF) && !errors.Is(gotErr, io.ErrUnexpectedEOF) {
 			return gotErr
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
