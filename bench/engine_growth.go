@@ -54,6 +54,7 @@ func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 	if err := settle(large); err != nil {
 		return err
 	}
+	fmt.Fprintln(b.progress, "filled; opening it, and putting into it")
 	for range 5 {
 		if err := b.ask(ctx, jobRequest{Kind: "open", Store: large}, &had); err != nil {
 			return err
@@ -103,7 +104,7 @@ func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 // opened is what was found of a store that was just opened.
 type opened struct {
 	Seconds float64
-	Blocks  int64
+	Blocks  int64 // of its datasets, those that several have counted each time
 	Peak    int64
 }
 
@@ -118,9 +119,13 @@ func openOnce(ctx context.Context, req jobRequest) (*opened, error) {
 	if o.Peak, err = peakOf("self"); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	t, err := s.Totals(ctx)
-	o.Blocks = int64(t.Chunks)
-	return o, errors.Join(err, s.Close())
+	for d, err := range s.Datasets(ctx) {
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		o.Blocks += int64(d.Chunks)
+	}
+	return o, s.Close()
 }
 
 // perFill is how many blocks of a fill are one dataset.
