@@ -14,11 +14,12 @@ build() {
 	fi
 	echo "building $1 $3"
 	mkdir -p "$dir/build-$1"
+	# A part of an "or" runs on after errors, whatever "set -e" says.
 	(
-		cd "$dir/build-$1"
-		[ -e go.mod ] || go mod init peer 2>/dev/null
-		go get -tool "$4@$3"
-		go build -o "$dir/$1" "$4"
+		cd "$dir/build-$1" &&
+			{ [ -e go.mod ] || go mod init peer; } &&
+			go get -tool "$4@$3" &&
+			go build -o "$dir/$1" "$4"
 	) >"$dir/build-$1.log" 2>&1 || { rm -f "$dir/$1"; tail -n 5 "$dir/build-$1.log" >&2; }
 }
 
