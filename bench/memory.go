@@ -113,7 +113,7 @@ func (b *surroundings) limited(ctx context.Context, t tool, dir string, limited 
 			return nil, err
 		}
 		if w.tree {
-			continue // its files stay; see trial
+			continue // its files stay; see empty
 		}
 		if err := os.Remove(got); err != nil {
 			return nil, err

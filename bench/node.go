@@ -36,7 +36,7 @@ var nodeParts = []struct {
 }
 
 // run measures the parts that are chosen. Without a part to measure there is no report.
-// Stores of trees stay until the end; see trial.
+// Files of trees stay until the end; see empty.
 func (b *nodeBench) run(ctx context.Context, c choice) (*nodeReport, error) {
 	var r *nodeReport
 	for _, part := range nodeParts {
@@ -211,9 +211,13 @@ func (b *nodeBench) throughput(ctx context.Context, r *nodeReport) error {
 
 // tryWay is try for a way.
 func (b *nodeBench) tryWay(ctx context.Context, w way, in workload, dir string, verify bool) (t wayTrial, err error) {
-	if !in.tree {
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
+	defer func() {
+		if in.tree {
+			err = errors.Join(err, empty(dir))
+		} else {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return t, err
 	}

@@ -98,7 +98,7 @@ func (r *report) printRow(out io.Writer, res *result) {
 		fmt.Fprint(out, "\t")
 	}
 	switch {
-	case res.Step != stepPut:
+	case res.Step != stepPut || m.Stored == 0:
 		fmt.Fprintln(out, "\t")
 	case res.Durable == nil:
 		fmt.Fprintln(out, "?\t")

@@ -38,12 +38,13 @@ type trial struct {
 
 // run has the tool put the workload into a new store and get it back.
 func (t *trial) run(ctx context.Context) (_ map[string]sample, err error) {
-	if !t.work.tree {
-		defer func() { err = errors.Join(err, os.RemoveAll(t.scratch)) }()
-	}
-	// Trees stay until the end of the run: for some minutes after many files were
-	// deleted, ext4 passes over their inodes one by one whenever it makes a file, which
-	// made restoring ten times slower for whoever came next.
+	defer func() {
+		if t.work.tree {
+			err = errors.Join(err, empty(t.scratch))
+		} else {
+			err = errors.Join(err, os.RemoveAll(t.scratch))
+		}
+	}()
 	if err := os.MkdirAll(t.scratch, 0o755); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,8 +98,25 @@ func TestTrial(t *testing.T) {
 		if s := got[stepPut].Stored; s < c.least || s > c.least+1<<20 {
 			t.Errorf("%s: %d bytes stored, want %d", what, s, c.least)
 		}
+		// Of a tree the files stay, and take no room.
 		if _, err := os.Stat(dir); os.IsNotExist(err) == c.w.tree {
 			t.Errorf("%s: the scratch directory is left: %v", what, err)
+		}
+		if c.w.tree {
+			files := 0
+			err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+				if err != nil || !d.Type().IsRegular() {
+					return err
+				}
+				info, err := d.Info()
+				if files++; err == nil && info.Size() > 0 {
+					err = fmt.Errorf("%s has %d bytes", d.Name(), info.Size())
+				}
+				return err
+			})
+			if err != nil || files < 40 {
+				t.Errorf("%s: %d files are left: %v", what, files, err)
+			}
 		}
 	}
 }
