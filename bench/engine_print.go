@@ -81,8 +81,4 @@ func (r *engineReport) judge(say sayFunc) {
 }
 
 // open is of the times that opening took.
-func (g *growthResult) open() spread {
-	times := append([]float64(nil), g.Open...)
-	slices.Sort(times)
-	return spread{times[len(times)/2], times[0], times[len(times)-1]}
-}
+func (g *growthResult) open() spread { return spreadOf(slices.Clone(g.Open)) }

@@ -59,6 +59,9 @@ func (r *nodeReport) printSecond(out io.Writer) {
 }
 
 func (r *nodeReport) printLatencies(out io.Writer) {
+	if r.Small == nil && r.Load == nil && len(r.Proofs) == 0 {
+		return
+	}
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "latencies\tp50 ms\tp99 ms\tmax ms\t")
 	row := func(what string, l latency) {

@@ -101,10 +101,14 @@ func medianSample[T any](trials []T, of func(T) sample) sample {
 	for i, t := range trials {
 		samples[i] = of(t)
 	}
-	return extreme(samples, func(values []float64) float64 {
-		slices.Sort(values)
-		return values[len(values)/2]
-	})
+	return extreme(samples, medianOf)
+}
+
+// medianOf sorts the values, of which there is at least one.
+func medianOf(values []float64) float64 {
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
 // extreme takes one of the values of each figure.
@@ -147,8 +151,11 @@ func ratios(a, b *result, of func(sample) float64) spread {
 	for i := range min(len(a.Trials), len(b.Trials)) {
 		values = append(values, of(a.Trials[i])/of(b.Trials[i]))
 	}
-	slices.Sort(values)
-	return spread{values[len(values)/2], values[0], values[len(values)-1]}
+	return spreadOf(values)
+}
+
+func spreadOf(values []float64) spread {
+	return spread{medianOf(values), slices.Min(values), slices.Max(values)}
 }
 
 func wall(s sample) float64   { return s.Wall }

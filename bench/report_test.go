@@ -32,6 +32,14 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestMedianOf(t *testing.T) {
+	for want, values := range map[float64][]float64{7: {7}, 2.5: {4, 1}, 3: {9, 3, 1}, 5: {8, 6, 4, 1}} {
+		if got := medianOf(values); got != want {
+			t.Errorf("median of %v = %v, want %v", values, got, want)
+		}
+	}
+}
+
 // Ratios are of the same round: a slow round slows both.
 func TestRatios(t *testing.T) {
 	peer, own := result{Trials: []sample{{Wall: 4}, {Wall: 40}, {Wall: 6}}}, result{Trials: []sample{{Wall: 2}, {Wall: 10}, {Wall: 2}}}
