@@ -10,7 +10,9 @@ import (
 func (r *engineReport) print(out io.Writer) {
 	fmt.Fprintln(out, "The engine in one process, warm page cache")
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "\tp50 µs\tp99 µs\tmax µs\t")
+	if len(r.Ranges)+len(r.Proofs) > 0 {
+		fmt.Fprintln(tw, "\tp50 µs\tp99 µs\tmax µs\t")
+	}
 	row := func(what string, l latency) {
 		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t\n", what, 1e6*l.P50, 1e6*l.P99, 1e6*l.Max)
 	}
