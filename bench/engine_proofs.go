@@ -47,7 +47,7 @@ func (b *surroundings) proven(ctx context.Context, r *engineReport) error {
 	if err != nil {
 		return err
 	}
-	count := 1000
+	count := 300
 	if b.full {
 		count = 5000
 	}

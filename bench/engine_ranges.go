@@ -36,7 +36,7 @@ const (
 )
 
 func (b *surroundings) ranges(ctx context.Context, r *engineReport) error {
-	count := 1000
+	count := 300
 	if b.full {
 		count = 10_000
 	}
