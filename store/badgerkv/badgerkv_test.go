@@ -59,7 +59,7 @@ func TestRotation(t *testing.T) {
 	s := open(t, dir)
 	defer shut(t, s)
 	fill(t, s, 0, rows)
-	s.pageOut()
+	s.unmap()
 	wantRows(t, s, rows)
 	if _, err := os.Stat(logPath(dir, s.log)); err != nil || s.log < 2 {
 		t.Errorf("the log is number %d: %v", s.log, err)
