@@ -7,9 +7,8 @@ import (
 	"sync"
 )
 
-// A Prover finds and proves leaves and chunks, as the functions of the same names do,
-// and keeps rows and nodes that it has read and checked, the least recently used going
-// first. It is safe for concurrent use if its Reader is.
+// A Prover looks up, finds and proves, as the functions of the same names do, and keeps
+// rows and nodes that it has read and checked, the least recently used going first. It is safe for concurrent use if its Reader is.
 type Prover struct {
 	r    Reader
 	kept *kept // nil if nothing is kept
@@ -28,7 +27,7 @@ const (
 	keptLeafRow                  // row of file leaves
 	keptChunkRow                 // lowest row of a chunk tree
 	keptPath                     // first path of a row of file leaves, unchecked
-	keptNode                     // node of a file
+	keptNode                     // node of a file or directory
 )
 
 type keptKey struct {
@@ -146,11 +145,24 @@ func (p *Prover) node(ctx context.Context, d Digest) (*node, error) {
 		return i.node, nil
 	}
 	n, err := loadNode(ctx, p.r, d)
-	if err == nil && n.typ == typeFile && len(n.links) > 0 {
-		// The slices of a link point into the block, which takes less than 64 bytes of it.
-		p.kept.put(&keptItem{key: keptKey{keptNode, d}, node: n, size: int64(cap(n.links))*(96+64) + int64(cap(n.blocksizes))*8})
+	if err == nil && p.kept != nil && (n.typ == typeFile && len(n.links) > 0 || len(n.links) >= keptEntries) {
+		p.kept.put(&keptItem{key: keptKey{keptNode, d}, node: n, size: n.size()})
 	}
 	return n, err
+}
+
+// keptEntries is how many entries a node of a directory has at least that is kept. A
+// directory of 100,000 names has as many as 20,000 shards with a few each.
+const keptEntries = 16
+
+// size returns about how many bytes the node takes. The slices of a link point into the
+// block, which takes less than 64 bytes and the name of it.
+func (n *node) size() int64 {
+	size := int64(cap(n.links))*(96+64) + int64(cap(n.blocksizes))*8
+	for i := range n.links {
+		size += int64(len(n.links[i].name))
+	}
+	return size
 }
 
 // firstPath returns the first path of a row of file leaves. It serves to find a row and

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ipfs/go-cid"
 )
 
 // A Prover that keeps much, little or nothing gives what the functions give, to many
@@ -18,6 +21,12 @@ func TestProver(t *testing.T) {
 	f := fakeFile(t, NewFileBuilder(mustProfile(t, DefaultProfile), m), 1500, plain)
 	leaf := fileLeafOf("f", f)
 	r, root, n := m.reader(), tree.Commitment, tree.Leaves
+	sharded, names := flatTree(t, m, 12000)
+	if l, err := linkTo(sharded.Root); err != nil {
+		t.Fatal(err)
+	} else if dir, err := loadDir(ctx, r, l); err != nil || dir.typ != typeHAMT {
+		t.Fatalf("the directory is not sharded: %v", err)
+	}
 	for _, limit := range []int64{0, 60 << 10, 400 << 10, 1 << 30} {
 		p := NewProver(r, limit)
 		var wg sync.WaitGroup
@@ -33,6 +42,27 @@ func TestProver(t *testing.T) {
 					want, wantErr := ProveLeaf(ctx, r, root, n, i)
 					if err != nil || wantErr != nil || !slices.Equal(path, want) {
 						t.Errorf("%d bytes: leaf %d: %v, %v", limit, i, err, wantErr)
+						return
+					}
+				}
+				for i := w; i < len(names); i += 151 {
+					path := strings.TrimSuffix(names[i].Path, "/")
+					got, err := p.Lookup(ctx, sharded.Root, path)
+					want, wantErr := Lookup(ctx, r, sharded.Root, path)
+					if err != nil || wantErr != nil || got != want {
+						t.Errorf("%d bytes: %s: %v, %v", limit, path, err, wantErr)
+						return
+					}
+					if _, err := p.Lookup(ctx, sharded.Root, path+"x"); !errors.Is(err, ErrNotFound) {
+						t.Errorf("%d bytes: %sx: %v", limit, path, err)
+						return
+					}
+				}
+				for _, c := range []cid.Cid{f.CID, sharded.Root, tree.Root} {
+					got, err := p.Stat(ctx, c)
+					want, wantErr := Stat(ctx, r, c)
+					if err != nil || wantErr != nil || got != want {
+						t.Errorf("%d bytes: %v: %+v, %v", limit, c, got, err)
 						return
 					}
 				}

@@ -20,6 +20,11 @@ type Info struct {
 
 // Stat describes what c names. It reads at most one node.
 func Stat(ctx context.Context, r Reader, c cid.Cid) (Info, error) {
+	return (&Prover{r: r}).Stat(ctx, c)
+}
+
+// Stat is the function of that name.
+func (p *Prover) Stat(ctx context.Context, c cid.Cid) (Info, error) {
 	l, err := linkTo(c)
 	if err != nil {
 		return Info{}, err
@@ -27,7 +32,7 @@ func Stat(ctx context.Context, r Reader, c cid.Cid) (Info, error) {
 	if l.codec == cid.Raw {
 		return Info{Kind: KindFile, CID: c, Attr: Attr{Mode: DefaultFileMode}, SizeKnown: l.digest == EmptyDigest}, nil
 	}
-	n, err := loadNode(ctx, r, l.digest)
+	n, err := p.node(ctx, l.digest)
 	if err != nil {
 		return Info{}, err
 	}

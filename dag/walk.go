@@ -16,6 +16,11 @@ import (
 // Lookup returns what a path below root names. It does not follow symbolic
 // links. What is not there, or below what is not a directory, is ErrNotFound.
 func Lookup(ctx context.Context, r Reader, root cid.Cid, path string) (cid.Cid, error) {
+	return (&Prover{r: r}).Lookup(ctx, root, path)
+}
+
+// Lookup is the function of that name.
+func (p *Prover) Lookup(ctx context.Context, root cid.Cid, path string) (cid.Cid, error) {
 	l, err := linkTo(root)
 	if err != nil || path == "" {
 		return root, err
@@ -24,7 +29,7 @@ func Lookup(ctx context.Context, r Reader, root cid.Cid, path string) (cid.Cid, 
 		return cid.Undef, err
 	}
 	for name := range strings.SplitSeq(path, "/") {
-		next, err := lookupName(ctx, r, l, name)
+		next, err := p.lookupName(ctx, l, name)
 		if err != nil {
 			return cid.Undef, fmt.Errorf("look up %q in %q: %w", name, path, err)
 		}
@@ -33,8 +38,8 @@ func Lookup(ctx context.Context, r Reader, root cid.Cid, path string) (cid.Cid, 
 	return l.cid(), nil
 }
 
-func lookupName(ctx context.Context, r Reader, dir link, name string) (link, error) {
-	n, err := loadDir(ctx, r, dir)
+func (p *Prover) lookupName(ctx context.Context, dir link, name string) (link, error) {
+	n, err := p.dir(ctx, dir)
 	if err != nil {
 		return link{}, err
 	}
@@ -60,7 +65,7 @@ func lookupName(ctx context.Context, r Reader, dir link, name string) (link, err
 			}
 			return l.link, nil
 		}
-		if n, err = loadShard(ctx, r, l.digest); err != nil {
+		if n, err = p.shard(ctx, l.digest); err != nil {
 			return link{}, err
 		}
 	}
@@ -69,10 +74,14 @@ func lookupName(ctx context.Context, r Reader, dir link, name string) (link, err
 
 // loadDir reads the root node of a directory, ErrNotFound if it is none.
 func loadDir(ctx context.Context, r Reader, dir link) (*node, error) {
+	return (&Prover{r: r}).dir(ctx, dir)
+}
+
+func (p *Prover) dir(ctx context.Context, dir link) (*node, error) {
 	if dir.codec == cid.Raw {
 		return nil, fmt.Errorf("%v is not a directory: %w", dir.cid(), ErrNotFound)
 	}
-	n, err := loadNode(ctx, r, dir.digest)
+	n, err := p.node(ctx, dir.digest)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +93,11 @@ func loadDir(ctx context.Context, r Reader, dir link) (*node, error) {
 
 // loadShard reads a shard below the root of a directory.
 func loadShard(ctx context.Context, r Reader, d Digest) (*node, error) {
-	n, err := loadNode(ctx, r, d)
+	return (&Prover{r: r}).shard(ctx, d)
+}
+
+func (p *Prover) shard(ctx context.Context, d Digest) (*node, error) {
+	n, err := p.node(ctx, d)
 	if err != nil {
 		return nil, err
 	}

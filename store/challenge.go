@@ -163,7 +163,7 @@ func (a *answer) place(ctx context.Context, positions []uint64) ([]draw, error) 
 func (a *answer) file(ctx context.Context, l dag.FileLeaf, index uint64) (*auditFile, error) {
 	f := &auditFile{proof: proof.FileProof{Leaf: l, Index: index}}
 	var err error
-	if f.cid, err = dag.Lookup(ctx, a.s, a.root, l.Path); err != nil {
+	if f.cid, err = a.s.prover.Lookup(ctx, a.root, l.Path); err != nil {
 		if errors.Is(err, dag.ErrNotFound) {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}

@@ -19,7 +19,7 @@ func (s *Store) known(ctx context.Context, in *Input, p *dag.Profile) (draft, er
 	if err != nil {
 		return draft{}, fmt.Errorf("dataset %v for %s: %w", in.Known, in.Name, err)
 	}
-	info, err := dag.Stat(ctx, s, e.Root)
+	info, err := s.prover.Stat(ctx, e.Root)
 	if err != nil {
 		return draft{}, fmt.Errorf("dataset %v for %s: %w", in.Known, in.Name, storeError(err))
 	}

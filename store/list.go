@@ -48,7 +48,7 @@ func (s *Store) datasetOfEntry(ctx context.Context, e LedgerEntry) (Dataset, err
 	if err != nil {
 		return Dataset{}, err
 	}
-	info, err := s.unlessGone(dag.Stat(ctx, s, e.Entry.Root))
+	info, err := s.unlessGone(s.prover.Stat(ctx, e.Entry.Root))
 	if err != nil {
 		return Dataset{}, storeError(err)
 	}

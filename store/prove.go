@@ -12,9 +12,10 @@ import (
 	"github.com/koii-network/scale/store/kv"
 )
 
-// proverBytes bounds the memory in which rows and nodes are kept for proofs: some 350
-// rows of 256 leaves, or the nodes of files of 5 GiB together.
-const proverBytes = 16 << 20
+// proverBytes bounds the memory in which rows and nodes are kept for proofs and for
+// finding paths: some 350 rows of 256 leaves, the nodes of files of 5 GiB together, or
+// those of a directory of 200,000 names.
+const proverBytes = 32 << 20
 
 // Prove builds a proof that o is in the ledger as published now: of the dataset, of
 // one file in it, or with a range of the smallest run of whole chunks around it.

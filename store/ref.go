@@ -42,11 +42,11 @@ func (s *Store) Resolve(ctx context.Context, ref string) (Object, error) {
 	}
 	o := Object{Dataset: d, Path: path, CID: d.CID}
 	if path != "" {
-		if o.CID, err = dag.Lookup(ctx, s, d.CID, path); err != nil {
+		if o.CID, err = s.prover.Lookup(ctx, d.CID, path); err != nil {
 			return Object{}, fmt.Errorf("%q: %w", ref, storeError(err))
 		}
 	}
-	if o.Info, err = dag.Stat(ctx, s, o.CID); path == "" {
+	if o.Info, err = s.prover.Stat(ctx, o.CID); path == "" {
 		o.Info, err = s.unlessGone(o.Info, err)
 	}
 	if err != nil {
