@@ -2,6 +2,8 @@
 
 VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 FUZZTIME ?= 1m
+BENCHTIME ?= 1s
+PARTS ?= Chunk|Hash|Build|Lookup|Seal|Append|Commit|Flush|Open|OpenStore|Prove|Verify
 ROUNDS ?= 3
 ONLY ?=
 PEERS ?=
@@ -91,6 +93,11 @@ bench-chart: ## bench/results.svg again, from bench/results.json
 	@mkdir -p bench/out
 	$(GO) run ./bench -chart bench/results.json > bench/out/results.svg
 	mv bench/out/results.svg bench/results.svg
+
+.PHONY: bench-parts
+bench-parts: ## Go benchmarks of each stage: chunk, hash, look up, seal, append, commit, flush, open, prove, verify
+	$(GO) test -run '^$$' -bench '^Benchmark($(PARTS))$$' -benchmem -benchtime $(BENCHTIME) \
+		./dag/chunk ./dag ./dag/proof ./compress ./store/pack ./store/badgerkv ./store
 
 .PHONY: bench-peers
 bench-peers: ## install and build what bench compares with

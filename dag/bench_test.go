@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func BenchmarkFileBuilder(b *testing.B) {
+func BenchmarkBuild(b *testing.B) {
 	fb := NewFileBuilder(mustProfile(b, DefaultProfile), discard{})
 	d, _ := fakeChunk(1)
 	b.ReportAllocs()
@@ -80,7 +80,7 @@ func BenchmarkMillionNames(b *testing.B) {
 	}
 }
 
-func BenchmarkHashFile(b *testing.B) {
+func BenchmarkHash(b *testing.B) {
 	content := stream("bench", 16<<20)
 	for _, name := range ProfileNames() {
 		b.Run(name, func(b *testing.B) {

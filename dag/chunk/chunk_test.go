@@ -127,11 +127,11 @@ func ExampleSplitter() {
 	// [131072 262144]
 }
 
-func BenchmarkSplit(b *testing.B) {
+func BenchmarkChunk(b *testing.B) {
 	for _, in := range []struct {
 		name string
 		data []byte
-	}{{"random", stream("bench", 0xff, 16<<20)}, {"zeros", make([]byte, 16<<20)}} {
+	}{{"random", stream("bench", 0xff, 16<<20)}, {"letters", stream("bench", 0x0f, 16<<20)}, {"zeros", make([]byte, 16<<20)}} {
 		b.Run(in.name, func(b *testing.B) {
 			s := Scale1()
 			ends := make([]int, 0, 4096)

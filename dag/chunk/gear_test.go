@@ -207,7 +207,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// BenchmarkLibrary is the library's loop on what BenchmarkSplit/random cuts.
+// BenchmarkLibrary is the library's loop on what BenchmarkChunk/random cuts.
 func BenchmarkLibrary(b *testing.B) {
 	data := stream("bench", 0xff, 16<<20)
 	o := chunkers.ChunkerOpts{MinSize: 16 << 10, NormalSize: 8 << 10, MaxSize: 128 << 10}

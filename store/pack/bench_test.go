@@ -51,8 +51,8 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkPut is what puts cost packs at least: one small frame and a sync.
-func BenchmarkPut(b *testing.B) {
+// BenchmarkFlush is what puts cost packs at least: one small frame and a sync.
+func BenchmarkFlush(b *testing.B) {
 	f := randomFrame(rand.NewChaCha8([32]byte{1}), 1, 4096, 2000)
 	p := openFiles(b, b.TempDir(), Options{}, Tail{})
 	for b.Loop() {
