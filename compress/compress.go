@@ -59,5 +59,8 @@ func (l Level) String() string {
 // MaxPlain is the largest plain size of a frame in bytes.
 const MaxPlain = 4 << 20
 
+// Block is by how many plain bytes a prefix of a frame is decoded.
+const Block = 128 << 10
+
 // ErrCorrupt reports a frame that does not open to what was declared.
 var ErrCorrupt = errors.New("corrupt frame")

@@ -139,6 +139,84 @@ func TestOpenPrefixBounds(t *testing.T) {
 	}
 }
 
+// Frames that a Sealer makes can be cut short behind every block, so that no prefix of
+// them takes the slow way.
+func TestShortFrames(t *testing.T) {
+	o := newOpener(t)
+	const size = 5*Block + 1000
+	for _, level := range []Level{Fast, Default, Best} {
+		for _, in := range inputs {
+			plain := in.make(size)
+			c, sealed, err := newSealer(t, SealOptions{Level: level}).Seal(nil, plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c == Raw {
+				continue
+			}
+			header, err := checkFrame(c, sealed, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for blocks := 1; blocks <= 6; blocks++ {
+				short := appendShort(nil, sealed, header, blocks)
+				if blocks == 6 { // the whole of it, in which the last block is not full
+					if len(short) > 0 {
+						t.Errorf("%v, %s: cut short behind its end", level, in.name)
+					}
+					continue
+				}
+				got, err := o.Open(nil, Zstd, short, blocks*Block)
+				if err != nil || !bytes.Equal(got, plain[:blocks*Block]) {
+					t.Errorf("%v, %s: %d blocks: %v", level, in.name, blocks, err)
+				}
+			}
+		}
+	}
+}
+
+// Frames of others have blocks of any size. Prefixes of theirs open too, and those that
+// are damaged do not.
+func TestOpenPrefixUnevenBlocks(t *testing.T) {
+	o := newOpener(t)
+	run := func(last bool, size int, c byte) []byte { return block(last, 1, size, c) }
+	for name, c := range map[string]struct {
+		sealed []byte
+		size   int
+		bad    int // prefixes from this size on do not open; 0: all do
+	}{
+		"short first":      {frame(2*Block, run(false, 1000, 'a'), run(false, Block, 'b'), run(true, Block-1000, 'c')), 2 * Block, 0},
+		"short second":     {frame(3*Block, run(false, Block, 'a'), run(false, 1, 'b'), run(false, Block, 'c'), run(true, Block-1, 'd')), 3 * Block, 0},
+		"empty first":      {frame(2*Block, run(false, 0, 'a'), run(false, Block, 'b'), run(true, Block, 'c')), 2 * Block, 0},
+		"all small":        {frame(Block+3, run(false, Block/2, 'a'), run(false, Block/2, 'b'), run(true, 3, 'c')), Block + 3, 0},
+		"ends early":       {frame(3*Block, run(false, Block, 'a'), run(true, Block, 'b')), 3 * Block, Block + 1},
+		"too large second": {frame(3*Block, run(false, Block, 'a'), run(false, Block+1, 'b'), run(true, Block-1, 'c')), 3 * Block, Block + 1},
+		"reserved second":  {frame(3*Block, run(false, Block, 'a'), block(false, 3, 1, 'b'), run(true, Block, 'c')), 3 * Block, Block + 1},
+	} {
+		var whole []byte
+		if c.bad == 0 {
+			var err error
+			if whole, err = o.Open(nil, Zstd, c.sealed, c.size); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		for _, n := range []int{0, 1, 999, 1001, Block - 1, Block, Block + 1, 2*Block - 1, 2 * Block, 2*Block + 1, c.size - 1} {
+			if n >= c.size {
+				continue
+			}
+			got, err := o.OpenPrefix([]byte("before"), Zstd, c.sealed, c.size, n)
+			switch {
+			case c.bad > 0 && n >= c.bad:
+				if !errors.Is(err, ErrCorrupt) || string(got) != "before" {
+					t.Errorf("%s, %d bytes: %d bytes, %v", name, n, len(got), err)
+				}
+			case err != nil || len(got) != 6+n || whole != nil && !bytes.Equal(got[6:], whole[:n]):
+				t.Errorf("%s, %d bytes: %d bytes, %v", name, n, len(got), err)
+			}
+		}
+	}
+}
+
 // Every byte of a frame changed to every value: whatever opens has the size
 // that was declared. (There is no checksum: other bytes may come out.)
 func TestChangedBytes(t *testing.T) {
@@ -159,8 +237,8 @@ func TestChangedBytes(t *testing.T) {
 	}
 }
 
-// Open writes no further than the declared size, though dst has room: there
-// may be another frame's bytes.
+// Open writes no further than the declared size, and OpenPrefix than the block's
+// end, though dst has room: there may be another frame's bytes.
 func TestOpenStaysInPlace(t *testing.T) {
 	o := newOpener(t)
 	s := newSealer(t, SealOptions{})
@@ -176,8 +254,9 @@ func TestOpenStaysInPlace(t *testing.T) {
 			if err != nil || &got[0] != &buf[0] {
 				t.Fatalf("%s: moved, or %v", in.name, err)
 			}
-			if rest := buf[100+n:]; bytes.Count(rest, []byte{0xee}) != len(rest) {
-				t.Errorf("%s: bytes behind the first %d were written", in.name, n)
+			most := min(size, (n+Block-1)/Block*Block)
+			if rest := buf[100+most:]; bytes.Count(rest, []byte{0xee}) != len(rest) {
+				t.Errorf("%s: bytes behind the first %d were written", in.name, most)
 			}
 		}
 	}
@@ -294,6 +373,16 @@ func BenchmarkOpen(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, err := o.OpenPrefix(dst, c, sealed, size, n); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run(in.name+"/"+name+", streamed", func(b *testing.B) {
+				dst := make([]byte, 0, size)
+				b.SetBytes(int64(n))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := o.stream(dst, sealed, n); err != nil {
 						b.Fatal(err)
 					}
 				}

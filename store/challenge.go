@@ -239,7 +239,7 @@ func (a *answer) read(ctx context.Context, loc pack.Loc, draws []*draw) error {
 	if need > int(f.PlainSize) {
 		return bad(draws[0], fmt.Errorf("frame at %d in pack %d has %d bytes, the index wants %d: %w", loc.Off, loc.Pack, f.PlainSize, need, ErrCorrupt))
 	}
-	plain, err := a.s.opener.OpenPrefix(make([]byte, 0, need), f.Codec, f.Sealed, int(f.PlainSize), need)
+	plain, err := a.s.opener.OpenPrefix(nil, f.Codec, f.Sealed, int(f.PlainSize), need)
 	if err != nil {
 		return bad(draws[0], err)
 	}
