@@ -21,7 +21,7 @@ func (s *Store) ExportCAR(ctx context.Context, o Object, w io.Writer) error {
 	if err := writeSection(bw, CARHeader(o.CID)); err != nil {
 		return fmt.Errorf("export %s: %w", o, err)
 	}
-	err := s.read(ctx, s.carOps(ctx, o.CID), func(p *op, data []byte) error {
+	err := s.read(ctx, s.carOps(ctx, o.CID), readOptions{}, func(p *op, data []byte) error {
 		if p.kind == opNode {
 			return writeSection(bw, p.block.cid.Bytes(), p.block.bytes)
 		}

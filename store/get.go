@@ -31,7 +31,7 @@ func (s *Store) Get(ctx context.Context, o Object, r *Range, w io.Writer) (int64
 		}
 	}
 	var n int64
-	err := s.read(ctx, s.fileOps(ctx, o.CID, from, to), func(p *op, data []byte) error {
+	err := s.read(ctx, s.fileOps(ctx, o.CID, from, to), readOptions{Join: true}, func(p *op, data []byte) error {
 		if end := p.ref.Offset + uint64(len(data)); end > to {
 			data = data[:to-p.ref.Offset]
 		}
@@ -81,7 +81,7 @@ func (s *Store) GetTreeFrom(ctx context.Context, o Object, after string, v Visit
 func (s *Store) giveTree(ctx context.Context, o Object, walk iter.Seq2[dag.WalkEntry, error], v Visitor) error {
 	var file io.WriteCloser
 	var want, got uint64
-	err := s.read(ctx, s.treeOps(ctx, o, walk), func(p *op, data []byte) (err error) {
+	err := s.read(ctx, s.treeOps(ctx, o, walk), readOptions{Join: true}, func(p *op, data []byte) (err error) {
 		switch p.kind {
 		case opDir:
 			return v.Dir(p.path, p.attr)

@@ -11,6 +11,8 @@ type Observer struct {
 	Commit func(entries int, took time.Duration)
 	// Proof: a proof was made, or failed.
 	Proof func(took time.Duration, err error)
+	// Frame: a frame was wanted for reading, and was in memory, or was not.
+	Frame func(hit bool)
 	// Read: plain bytes of chunks were read and checked.
 	Read func(bytes int)
 }

@@ -9,201 +9,299 @@ import (
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
-	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
 
-// An opKind is one step of giving a tree back.
-type opKind uint8
-
-const (
-	opData opKind = iota // bytes of the file under way
-	opDir
-	opLink
-	opFile // a file begins
-	opEnd  // it ends
-	opNode // a block that is no chunk
-)
-
-// An op is a step with what it needs. Steps are carried out in order.
-type op struct {
-	kind   opKind
-	path   string
-	target string
-	attr   dag.Attr
-	size   uint64
-	ref    dag.ChunkRef
-	row    chunkRow // of ref; zero until it is looked up
-	block  block    // of opNode
+// readOptions are what differs between those who read.
+type readOptions struct {
+	// Join gives the bytes of chunks that follow one another in a frame at once, with the
+	// step of the first. The others are not visited.
+	Join bool
 }
 
-// A span is a run of steps whose data lies in one frame: the unit of read-ahead.
-type span struct {
-	ops   []op
-	loc   pack.Loc // zero when no step has data
-	need  int      // plain bytes of the frame up to the last one wanted
-	used  int      // plain bytes wanted
-	plain []byte   // aliases buf or the cache
-	buf   []byte   // owned by the span, reused
-	ready chan error
+// A reader carries out steps: one goroutine plans, some decode and verify frames, and one
+// visits.
+type reader struct {
+	s     *Store
+	opt   readOptions
+	visit func(o *op, data []byte) error
+
+	g       *errgroup.Group
+	started bool
+	batch   int                 // what a batch may weigh
+	budget  *semaphore.Weighted // of what all that are under way may weigh, twice that
+	batches [batchesAhead]batch
+	free    chan *batch
+	order   chan *batch
+	loads   chan loadOf
 }
 
-// spanOps bounds a span, so that a tree of empty files still flows. A frame of small
-// files, three steps each, fits into one, so that it is decoded once.
-const spanOps = 3*ingest.MaxFrameChunks + 1024
+// batchesAhead is how many batches there are: one is visited while the next is decoded and
+// one more is planned.
+const batchesAhead = 3
+
+// A loadOf is a load for a goroutine to do.
+type loadOf struct {
+	b *batch
+	l *load
+}
 
 // read carries out the steps in order. Frames are read and decoded ahead on
 // several goroutines; every chunk has been checked against its digest before visit
 // sees its bytes.
-func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], visit func(o *op, data []byte) error) error {
+func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], opt readOptions, visit func(o *op, data []byte) error) error {
 	workers := min(runtime.GOMAXPROCS(0), 8)
-	depth := workers + 2
-	free, work, order := make(chan *span, depth), make(chan *span, depth), make(chan *span, depth)
-	for range depth {
-		free <- &span{ready: make(chan error, 1)}
+	r := &reader{s: s, opt: opt, visit: visit, batch: (workers + 1) * compress.MaxPlain}
+	r.budget = semaphore.NewWeighted(2 * int64(r.batch))
+	r.free, r.order = make(chan *batch, batchesAhead), make(chan *batch, batchesAhead)
+	r.loads = make(chan loadOf, workers)
+	for i := range r.batches {
+		r.free <- &r.batches[i]
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(order)
-		defer close(work)
-		return s.plan(gctx, ops, free, func(sp *span) {
-			// Neither blocks: the channels hold as many spans as there are.
-			work <- sp
-			order <- sp
-		})
+	var gctx context.Context
+	r.g, gctx = errgroup.WithContext(ctx)
+	r.g.Go(func() error {
+		defer close(r.order)
+		defer close(r.loads)
+		return r.plan(gctx, ops, workers)
 	})
-	for range workers {
-		g.Go(func() error {
-			var sealed []byte
-			for sp := range work {
-				var err error
-				if sealed, err = s.load(gctx, sp, sealed); err == nil {
-					err = sp.verify()
-				}
-				if tell := s.opt.Observer.Read; tell != nil && err == nil && sp.used > 0 {
-					tell(sp.used)
-				}
-				sp.ready <- err
-			}
-			return nil
-		})
-	}
-	g.Go(func() error {
-		for sp := range order {
-			if err := <-sp.ready; err != nil {
-				return err
-			}
-			for i := range sp.ops {
-				o := &sp.ops[i]
-				var data []byte
-				if o.kind == opData {
-					data = sp.plain[o.row.Start : o.row.Start+o.row.Size]
-				}
-				if err := visit(o, data); err != nil {
-					return err
-				}
-			}
-			select {
-			case free <- sp:
-			case <-gctx.Done():
-				return context.Cause(gctx)
+	err := r.g.Wait()
+	for i := range r.batches { // what was not visited, after an error
+		for j := range r.batches[i].loads {
+			if l := &r.batches[i].loads[j]; l.frame != nil {
+				s.frames.release(l.frame, false)
 			}
 		}
-		return nil
-	})
-	return g.Wait()
+	}
+	return err
 }
 
-// plan looks up where each chunk is and cuts the steps into spans.
-func (s *Store) plan(ctx context.Context, ops iter.Seq2[op, error], free <-chan *span, send func(*span)) error {
-	var sp *span
+// plan looks up where each chunk is and cuts the steps into batches.
+func (r *reader) plan(ctx context.Context, ops iter.Seq2[op, error], workers int) error {
+	b := <-r.free
 	for o, err := range ops {
 		if err != nil {
 			return err
 		}
 		if o.kind == opData && o.row.Size == 0 {
-			if o.row, err = s.chunkRow(ctx, o.ref); err != nil {
+			if o.row, err = r.s.chunkRow(ctx, o.ref); err != nil {
 				return err
 			}
 		}
-		if sp != nil && (len(sp.ops) >= spanOps || o.kind == opData && sp.loc.Pack != 0 && sp.loc != o.row.Loc) {
-			send(sp)
-			sp = nil
-		}
-		if sp == nil {
+		if b.full(&o, r.batch) {
+			b.expect(&o, 2*r.batch)
+			if !r.started {
+				r.start(ctx, workers)
+			}
+			if err := r.send(ctx, b); err != nil {
+				return err
+			}
 			select {
-			case sp = <-free:
+			case b = <-r.free:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			sp.ops, sp.loc, sp.need, sp.used, sp.plain = sp.ops[:0], pack.Loc{}, 0, 0, nil
 		}
-		sp.ops = append(sp.ops, o)
-		if o.kind == opData {
-			sp.loc = o.row.Loc
-			sp.need = max(sp.need, int(o.row.Start)+int(o.row.Size))
-			sp.used += int(o.row.Size)
-		}
+		b.add(&o)
 	}
-	if sp != nil {
-		send(sp)
+	if r.started {
+		return r.send(ctx, b)
+	}
+	if len(b.loads) > 1 {
+		r.start(ctx, workers)
+		return r.send(ctx, b)
+	}
+	// All of it lies in one frame: nothing can be done at the same time.
+	for i := range b.loads {
+		l := &b.loads[i]
+		l.ready <- r.do(ctx, b, l)
+	}
+	return r.give(ctx, b)
+}
+
+// start starts the goroutines that load and visit.
+func (r *reader) start(ctx context.Context, workers int) {
+	r.started = true
+	for range workers {
+		r.g.Go(func() error {
+			for w := range r.loads {
+				w.l.ready <- r.do(ctx, w.b, w.l)
+			}
+			return nil
+		})
+	}
+	r.g.Go(func() error {
+		for b := range r.order {
+			if err := r.give(ctx, b); err != nil {
+				return err
+			}
+			b.reset()
+			r.free <- b // has room for all
+		}
+		return nil
+	})
+}
+
+// send hands a batch over. Its loads wait until those before them have been visited, but
+// never for each other: a batch weighs less than the budget.
+func (r *reader) send(ctx context.Context, b *batch) error {
+	r.order <- b // has room for all
+	for i := range b.loads {
+		l := &b.loads[i]
+		l.held = min(int64(l.weight()), 2*int64(r.batch))
+		if err := r.budget.Acquire(ctx, l.held); err != nil {
+			return context.Cause(ctx)
+		}
+		select {
+		case r.loads <- loadOf{b, l}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }
 
-// load brings the span's frame into memory. sealed is scratch.
-func (s *Store) load(ctx context.Context, sp *span, sealed []byte) ([]byte, error) {
-	if sp.loc.Pack == 0 {
-		return sealed, nil
-	}
-	plain, known, err := s.frames.take(ctx, sp.loc, sp.need)
-	if err != nil || plain != nil {
-		sp.plain = plain
-		return sealed, err
-	}
-	defer s.frames.done(sp.loc)
-	f, sealed, err := s.packs.ReadFrame(ctx, sp.loc, sealed)
-	if err != nil {
-		return sealed, fmt.Errorf("frame at %d in pack %d: %w", sp.loc.Off, sp.loc.Pack, storeError(err))
-	}
-	if sp.need > int(f.PlainSize) {
-		return sealed, fmt.Errorf("frame at %d in pack %d has %d bytes, the index wants %d: %w", sp.loc.Off, sp.loc.Pack, f.PlainSize, sp.need, ErrCorrupt)
-	}
-	// A frame of which little is wanted now is likely to be wanted again soon, and
-	// then further on: versions alternate between old frames and new. One that is read
-	// through is not, and its buffer is better reused.
-	share := known || sp.used*2 < int(f.PlainSize)
-	need, dst := sp.need, sp.buf[:0]
-	if known {
-		need = int(f.PlainSize)
-	}
-	if share {
-		dst = make([]byte, 0, need)
-	}
-	plain, err = s.opener.OpenPrefix(dst, f.Codec, f.Sealed, int(f.PlainSize), need)
-	if err != nil {
-		return sealed, fmt.Errorf("frame at %d in pack %d: %w", sp.loc.Off, sp.loc.Pack, storeError(err))
-	}
-	sp.plain = plain
-	if share {
-		s.frames.put(sp.loc, plain)
-	} else {
-		sp.buf = plain
-	}
-	return sealed, nil
-}
-
-// verify checks every chunk of the span against its digest.
-func (sp *span) verify() error {
-	for i := range sp.ops {
-		o := &sp.ops[i]
+// give visits the steps of a batch.
+func (r *reader) give(ctx context.Context, b *batch) error {
+	for i := 0; i < len(b.ops); {
+		o := &b.ops[i]
+		i++
 		if o.kind != opData {
+			if err := r.visit(o, nil); err != nil {
+				return err
+			}
 			continue
 		}
-		got := dag.Digest(sha256.Sum256(sp.plain[o.row.Start : o.row.Start+o.row.Size]))
+		l := &b.loads[o.load]
+		if !l.seen {
+			select {
+			case err := <-l.ready:
+				if err != nil {
+					return err
+				}
+				l.seen = true
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		start, end := o.row.Start, o.row.Start+o.row.Size
+		l.left--
+		for r.opt.Join && i < len(b.ops) && b.ops[i].load == o.load && b.ops[i].row.Start == end {
+			end += b.ops[i].row.Size
+			l.left--
+			i++
+		}
+		if err := r.visit(o, l.frame.plain[int(start)-l.start:int(end)-l.start]); err != nil {
+			return err
+		}
+		if l.left == 0 {
+			r.s.frames.release(l.frame, l.keep())
+			l.frame = nil
+			r.budget.Release(l.held)
+		}
+	}
+	return nil
+}
+
+// do loads and verifies.
+func (r *reader) do(ctx context.Context, b *batch, l *load) error {
+	f, err := r.s.load(ctx, l)
+	if err == nil {
+		if err = b.verify(l, f); err != nil {
+			r.s.frames.release(f, false)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	l.frame = f
+	if tell := r.s.opt.Observer.Read; tell != nil {
+		tell(l.used)
+	}
+	return nil
+}
+
+// load brings a frame into memory.
+func (s *Store) load(ctx context.Context, l *load) (*cachedFrame, error) {
+	f, known, err := s.frames.take(ctx, l.loc, l.need)
+	if err != nil {
+		return nil, err
+	}
+	if tell := s.opt.Observer.Frame; tell != nil {
+		tell(f != nil)
+	}
+	if f != nil {
+		return f, nil
+	}
+	defer s.frames.done(l.loc)
+	// A frame that was wanted before is likely to be wanted again, and then further on:
+	// versions alternate between old frames and new.
+	l.whole = l.whole || known
+	f, err = s.loadFrame(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("frame at %d in pack %d: %w", l.loc.Off, l.loc.Pack, storeError(err))
+	}
+	return f, nil
+}
+
+func (s *Store) loadFrame(ctx context.Context, l *load) (*cachedFrame, error) {
+	if l.loc.Len > pack.MaxFrame {
+		return nil, fmt.Errorf("no frame has %d bytes: %w", l.loc.Len, ErrCorrupt)
+	}
+	buf := s.frames.buffer(int(l.loc.Len))
+	f, part, _, err := s.readFrame(ctx, l, buf)
+	if err == nil && l.need > int(f.PlainSize) {
+		err = fmt.Errorf("it has %d bytes, the index wants %d: %w", f.PlainSize, l.need, ErrCorrupt)
+	}
+	if err != nil {
+		s.frames.give(buf)
+		return nil, err
+	}
+	if f.Codec == compress.Raw && len(f.Sealed) == int(f.PlainSize) || part {
+		c := &cachedFrame{loc: l.loc, plain: f.Sealed, buf: buf, users: 1}
+		if part {
+			l.start = l.from
+		} else {
+			s.frames.add(c)
+		}
+		return c, nil
+	}
+	defer s.frames.give(buf)
+	need := int(f.PlainSize)
+	if !l.whole {
+		need = min(need, (l.need+compress.Block-1)/compress.Block*compress.Block)
+	}
+	dst := s.frames.buffer(need)
+	plain, err := s.opener.OpenPrefix(dst[:0], f.Codec, f.Sealed, int(f.PlainSize), need)
+	if err != nil {
+		s.frames.give(dst)
+		return nil, err
+	}
+	c := &cachedFrame{loc: l.loc, plain: plain, buf: dst}
+	s.frames.add(c)
+	return c, nil
+}
+
+// readFrame reads a frame, or only a part of one that is stored as it is.
+func (s *Store) readFrame(ctx context.Context, l *load, buf []byte) (f pack.Frame, part bool, _ []byte, err error) {
+	if !l.whole && !l.returns && l.used < int(l.loc.Len)/2 {
+		return s.packs.ReadPart(ctx, l.loc, uint32(l.from), uint32(l.need), buf)
+	}
+	f, buf, err = s.packs.ReadFrame(ctx, l.loc, buf)
+	return f, false, buf, err
+}
+
+// verify checks every chunk that is wanted of f against its digest.
+func (b *batch) verify(l *load, f *cachedFrame) error {
+	for i := l.first; i >= 0; i = b.ops[i].next {
+		o := &b.ops[i]
+		at := int(o.row.Start) - l.start
+		got := dag.Digest(sha256.Sum256(f.plain[at : at+int(o.row.Size)]))
 		if got != o.ref.Digest {
 			return &ChunkError{CID: dag.RawCID(o.ref.Digest).String(), Err: fmt.Errorf("stored bytes hash to %v: %w", dag.RawCID(got), ErrCorrupt)}
 		}

@@ -38,7 +38,7 @@ func (d *direct) begin(name string) bool {
 	}
 	f, err := os.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
 	if err == nil && d.mem == nil {
-		d.mem, err = unix.Mmap(-1, 0, maxFrame+directAlign, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		d.mem, err = unix.Mmap(-1, 0, MaxFrame+directAlign, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		d.buf = d.mem
 	}
 	if err != nil {

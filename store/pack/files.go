@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -143,38 +142,6 @@ func (p *Files) Size() (int64, error) {
 		size += st.Blocks * 512 // st_blocks counts in units of 512 bytes whatever the block size
 	}
 	return size, nil
-}
-
-// ReadFrame implements Store.
-func (p *Files) ReadFrame(ctx context.Context, loc Loc, buf []byte) (Frame, []byte, error) {
-	fail := func(err error) (Frame, []byte, error) {
-		return Frame{}, buf, fmt.Errorf("pack: read frame at %d of %s: %w", loc.Off, Name(loc.Pack), err)
-	}
-	if err := ctx.Err(); err != nil {
-		return fail(err)
-	}
-	if loc.Len < minFrame || loc.Len > maxFrame || loc.Off < fileHeader || loc.Off > 1<<62 {
-		return fail(fmt.Errorf("no frame has %d bytes there: %w", loc.Len, ErrCorrupt))
-	}
-	h, err := p.r.get(loc.Pack)
-	if err != nil {
-		return fail(err)
-	}
-	defer p.r.put(h)
-	if cap(buf) < int(loc.Len) {
-		buf = make([]byte, loc.Len)
-	}
-	buf = buf[:loc.Len]
-	if _, err := h.f.ReadAt(buf, int64(loc.Off)); errors.Is(err, io.EOF) {
-		return fail(fmt.Errorf("the pack ends before it: %w", ErrCorrupt))
-	} else if err != nil {
-		return fail(err)
-	}
-	f, err := parseFrame(buf, loc.Pack, loc.Off)
-	if err != nil {
-		return fail(err)
-	}
-	return f, buf, nil
 }
 
 // Scan implements Store.

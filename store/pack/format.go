@@ -22,7 +22,6 @@ const (
 
 	maxHeader = frameFixed + MaxChunks*chunkEntry
 	minFrame  = frameFixed + chunkEntry + 1
-	maxFrame  = maxHeader + MaxSealed
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -39,6 +39,7 @@ var (
 const (
 	MaxChunks = 16384             // chunks in one frame
 	MaxSealed = compress.MaxPlain // bytes of its body: sealing never grows it
+	MaxFrame  = maxHeader + MaxSealed
 )
 
 // A Loc says where a frame lies. Its zero value is no place.
@@ -90,6 +91,12 @@ type Store interface {
 	// passed their checksums; Sealed aliases the returned buffer. Safe for
 	// concurrent use.
 	ReadFrame(ctx context.Context, loc Loc, buf []byte) (Frame, []byte, error)
+
+	// ReadPart reads of the frame at loc what the plain bytes [from, to) are made of. If
+	// the frame is one that is stored as it is, Sealed is just these bytes, part is true,
+	// and they have passed no checksum, only the header has: the caller compares chunks with
+	// their digests. Any other frame is read as ReadFrame does.
+	ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []byte) (f Frame, part bool, _ []byte, err error)
 
 	// Holds says whether the pack of loc is there and reaches to the frame's end,
 	// without reading it. It is cheap. Safe for concurrent use.

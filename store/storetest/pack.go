@@ -109,6 +109,17 @@ func diff(want, got pack.Frame) string {
 	return cmp.Diff(want, got)
 }
 
+// diffPart compares what ReadPart gave with the frame.
+func diffPart(want, got pack.Frame, part bool, from, to uint32) string {
+	if part != (want.Codec == compress.Raw) {
+		return "read as a part or not, against its codec"
+	}
+	if part {
+		want.Sealed = want.Sealed[from:to]
+	}
+	return diff(want, got)
+}
+
 // append appends n random frames, each of which must lie behind the one before.
 func (s *packSuite) append(n int) {
 	s.Helper()
@@ -150,6 +161,11 @@ func (s *packSuite) check() {
 		}
 		if d := diff(s.all[i], f); d != "" {
 			s.Fatalf("frame %d: (-want +got)\n%s", i, d)
+		}
+		from := s.rng.Uint32N(f.PlainSize + 1)
+		to := from + s.rng.Uint32N(f.PlainSize-from+1)
+		if f, part, _, err := s.p.ReadPart(s.ctx, s.locs[i], from, to, buf[:s.rng.IntN(2)]); err != nil || diffPart(s.all[i], f, part, from, to) != "" {
+			s.Fatalf("frame %d from %d to %d: %v %s", i, from, to, err, diffPart(s.all[i], f, part, from, to))
 		}
 	}
 	packs, err := s.p.List()
@@ -346,6 +362,17 @@ func (s *packSuite) damage() {
 			} else if i != hit && (err != nil || diff(s.all[i], f) != "") {
 				s.Errorf("byte %d, not of frame %d: %v", at, i, err)
 			}
+			// In the body of a frame that is stored as it is, damage is for digests to find.
+			from, to := uint32(1), s.all[i].PlainSize
+			p, part, _, err := s.p.ReadPart(s.ctx, loc, from, to, nil)
+			body := uint64(at) >= loc.Off+uint64(loc.Len)-uint64(s.all[i].PlainSize)
+			if i == hit && !(part && body) && !errors.Is(err, pack.ErrCorrupt) {
+				s.Errorf("byte %d of frame %d, in part: %v, want ErrCorrupt", at, i, err)
+			} else if i == hit && part && body && (err != nil || len(p.Sealed) != int(to-from)) {
+				s.Errorf("byte %d of the body of frame %d: %v", at, i, err)
+			} else if i != hit && (err != nil || diffPart(s.all[i], p, part, from, to) != "") {
+				s.Errorf("byte %d, not of frame %d, in part: %v", at, i, err)
+			}
 		}
 		var good, bad []pack.Loc
 		for got, err := range s.p.Scan(s.ctx, 1) {
@@ -394,6 +421,9 @@ func (s *packSuite) places() {
 		if _, _, err := s.p.ReadFrame(s.ctx, loc, nil); !errors.Is(err, pack.ErrCorrupt) {
 			s.Fatalf("ReadFrame(%+v) = %v, want ErrCorrupt", loc, err)
 		}
+		if _, _, _, err := s.p.ReadPart(s.ctx, loc, 0, 1, nil); !errors.Is(err, pack.ErrCorrupt) {
+			s.Fatalf("ReadPart(%+v) = %v, want ErrCorrupt", loc, err)
+		}
 	}
 	for _, err := range s.p.Scan(s.ctx, 99) {
 		if !errors.Is(err, pack.ErrCorrupt) {
@@ -410,11 +440,12 @@ func (s *packSuite) closed() {
 		s.Helper()
 		_, app := s.p.Append(ctx, s.all[0])
 		_, _, read := s.p.ReadFrame(ctx, s.locs[0], nil)
+		_, _, _, part := s.p.ReadPart(ctx, s.locs[0], 0, 1, nil)
 		scan := errors.New("the scan ended without an error")
 		for _, scan = range s.p.Scan(ctx, 1) {
 			break
 		}
-		for name, err := range map[string]error{"Append": app, "ReadFrame": read, "Scan": scan, "Sync": s.p.Sync(ctx)} {
+		for name, err := range map[string]error{"Append": app, "ReadFrame": read, "ReadPart": part, "Scan": scan, "Sync": s.p.Sync(ctx)} {
 			if !errors.Is(err, want) {
 				s.Errorf("%s = %v, want %v", name, err, want)
 			}

@@ -1,0 +1,110 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/koii-network/scale/compress"
+)
+
+// ReadFrame implements Store.
+func (p *Files) ReadFrame(ctx context.Context, loc Loc, buf []byte) (Frame, []byte, error) {
+	var f Frame
+	err := p.withPack(ctx, loc, func(h *handle) error {
+		buf = sized(buf[:0], int(loc.Len))
+		if err := h.readAt(buf, loc.Off); err != nil {
+			return err
+		}
+		var err error
+		f, err = parseFrame(buf, loc.Pack, loc.Off)
+		return err
+	})
+	if err != nil {
+		return Frame{}, buf, err
+	}
+	return f, buf, nil
+}
+
+// headerGuess holds the headers of most frames.
+const headerGuess = 8 << 10
+
+// ReadPart implements Store.
+func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []byte) (f Frame, part bool, _ []byte, err error) {
+	err = p.withPack(ctx, loc, func(h *handle) error {
+		// The table is at the start of buf, and the body or the part of it behind.
+		read := min(int(loc.Len), headerGuess)
+		buf = sized(buf[:0], read)
+		if err := h.readAt(buf, loc.Off); err != nil {
+			return err
+		}
+		pre, err := parsePrefix(buf)
+		if err != nil {
+			return err
+		}
+		part = pre.codec == compress.Raw && pre.sealed == pre.plain && pre.frameLen() == int(loc.Len) && from <= to && to <= pre.plain
+		end, at := int(loc.Len), read
+		if part {
+			end = pre.headerLen()
+		}
+		if end > read {
+			buf = sized(buf, end)
+			if err := h.readAt(buf[at:], loc.Off+uint64(at)); err != nil {
+				return err
+			}
+		}
+		if !part {
+			f, err = parseFrame(buf, loc.Pack, loc.Off)
+			return err
+		}
+		var chunks []Chunk
+		if pre, chunks, err = parseHeader(buf[:end], loc.Pack, loc.Off); err != nil {
+			return err
+		}
+		buf = sized(buf, end+int(to-from))
+		f = Frame{Codec: pre.codec, PlainSize: pre.plain, Chunks: chunks, Sealed: buf[end:]}
+		return h.readAt(f.Sealed, loc.Off+uint64(end)+uint64(from))
+	})
+	if err != nil {
+		return Frame{}, false, buf, err
+	}
+	return f, part, buf, nil
+}
+
+// withPack calls f with the pack of a place where there can be a frame.
+func (p *Files) withPack(ctx context.Context, loc Loc, f func(*handle) error) error {
+	err := ctx.Err()
+	if err == nil && (loc.Len < minFrame || loc.Len > MaxFrame || loc.Off < fileHeader || loc.Off > 1<<62) {
+		err = fmt.Errorf("no frame has %d bytes there: %w", loc.Len, ErrCorrupt)
+	}
+	if err == nil {
+		var h *handle
+		if h, err = p.r.get(loc.Pack); err == nil {
+			defer p.r.put(h)
+			err = f(h)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("pack: read frame at %d of %s: %w", loc.Off, Name(loc.Pack), err)
+	}
+	return nil
+}
+
+// readAt fills b from the pack.
+func (h *handle) readAt(b []byte, off uint64) error {
+	_, err := h.f.ReadAt(b, int64(off))
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("the pack ends before it: %w", ErrCorrupt)
+	}
+	return err
+}
+
+// sized returns a buffer of n bytes that begins as b does: b itself if it has the room.
+func sized(b []byte, n int) []byte {
+	if cap(b) >= n {
+		return b[:n]
+	}
+	return append(slices.Grow(b[:0:0], n), b...)[:n]
+}
