@@ -36,7 +36,8 @@ var umask = sync.OnceValue(func() uint32 {
 
 // A restorer writes what the store visits to disk. Small files, of which there are
 // many, are collected and written by several goroutines: making a file costs more than
-// its bytes.
+// its bytes. Files of one directory go to one goroutine, because the system makes one file
+// at a time in each.
 type restorer struct {
 	r        *fstree.Restore
 	progress func(bytes uint64)
@@ -44,8 +45,9 @@ type restorer struct {
 	setID    int // entries with bits that were recorded and may not be restored
 
 	g      errgroup.Group
-	jobs   chan *smallFile
-	free   sync.Pool   // of *smallFile
+	batch  *smallFiles // under way
+	jobs   chan *smallFiles
+	free   sync.Pool   // of *smallFiles
 	failed atomic.Bool // a worker has
 }
 
@@ -54,20 +56,25 @@ var _ store.Visitor = (*restorer)(nil)
 const (
 	restoreWorkers = 4 // they wait for the file system more than they compute
 	smallFileSize  = 256 << 10
+	// What one goroutine gets at a time.
+	smallBatch = 512 << 10
+	smallCount = 128
 )
 
 func newRestorer(r *fstree.Restore, progress func(uint64)) *restorer {
-	v := &restorer{r: r, progress: progress, jobs: make(chan *smallFile, 4*restoreWorkers)}
-	v.free.New = func() any { return &smallFile{v: v} }
+	v := &restorer{r: r, progress: progress, jobs: make(chan *smallFiles, restoreWorkers)}
+	v.free.New = func() any { return new(smallFiles) }
+	v.batch = new(smallFiles)
 	for range restoreWorkers {
 		v.g.Go(func() error {
 			var first error
 			// After an error the rest is still closed, which Abort wants.
-			for f := range v.jobs {
-				if err := f.flush(); err != nil && first == nil {
+			for b := range v.jobs {
+				if err := b.write(); err != nil && first == nil {
 					first = err
 					v.failed.Store(true)
 				}
+				v.free.Put(b)
 			}
 			return first
 		})
@@ -77,8 +84,17 @@ func newRestorer(r *fstree.Restore, progress func(uint64)) *restorer {
 
 // wait ends the restorer's goroutines and returns what went wrong in them.
 func (v *restorer) wait() error {
+	v.send()
 	close(v.jobs)
 	return v.g.Wait()
+}
+
+// send hands over the files that were collected.
+func (v *restorer) send() {
+	if len(v.batch.files) > 0 {
+		v.jobs <- v.batch
+		v.batch = v.free.Get().(*smallFiles)
+	}
 }
 
 func (v *restorer) count(a dag.Attr) {
@@ -89,6 +105,7 @@ func (v *restorer) count(a dag.Attr) {
 
 func (v *restorer) Dir(path string, a dag.Attr) error {
 	v.count(a)
+	v.send()
 	return v.r.Dir(path, a)
 }
 
@@ -108,37 +125,52 @@ func (v *restorer) File(path string, a dag.Attr, size uint64) (io.WriteCloser, e
 	if size > smallFileSize {
 		return w, nil
 	}
-	f := v.free.Get().(*smallFile)
-	f.w, f.data = w, f.data[:0]
-	return f, nil
+	if b := v.batch; len(b.files) >= smallCount || uint64(len(b.data))+size > smallBatch {
+		v.send()
+	}
+	v.batch.files = append(v.batch.files, smallFile{w: w, end: len(v.batch.data)})
+	return v.batch, nil
 }
 
-// A smallFile holds a file until a worker writes it.
+// smallFiles are files that are held until a worker writes them.
+type smallFiles struct {
+	files []smallFile
+	data  []byte // of all of them, one after the other
+}
+
 type smallFile struct {
-	v    *restorer
-	w    *fstree.FileWriter
-	data []byte
+	w   *fstree.FileWriter
+	end int // of its bytes in data
 }
 
-func (f *smallFile) Write(p []byte) (int, error) {
-	f.data = append(f.data, p...)
+// Write adds to the last file.
+func (b *smallFiles) Write(p []byte) (int, error) {
+	b.data = append(b.data, p...)
+	b.files[len(b.files)-1].end = len(b.data)
 	return len(p), nil
 }
 
-// Close hands the file over.
-func (f *smallFile) Close() error {
-	f.v.jobs <- f
-	return nil
-}
+// Close ends the last file. It is written with the others.
+func (b *smallFiles) Close() error { return nil }
 
-func (f *smallFile) flush() error {
-	var err error
-	if len(f.data) > 0 {
-		_, err = f.w.Write(f.data)
+// write writes all files and forgets them. It returns the first error.
+func (b *smallFiles) write() error {
+	var first error
+	start := 0
+	for _, f := range b.files {
+		var err error
+		if f.end > start {
+			_, err = f.w.Write(b.data[start:f.end])
+		}
+		start = f.end
+		if cerr := f.w.Close(); err == nil {
+			err = cerr
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	if cerr := f.w.Close(); err == nil {
-		err = cerr
-	}
-	f.v.free.Put(f)
-	return err
+	clear(b.files)
+	b.files, b.data = b.files[:0], b.data[:0]
+	return first
 }

@@ -134,7 +134,7 @@ func (r *Restore) File(path string, a dag.Attr) (*FileWriter, error) {
 	r.mu.Lock()
 	r.files++
 	r.mu.Unlock()
-	return &FileWriter{r: r, dir: d, name: name, path: path, attr: a}, nil
+	return &FileWriter{r: r, dir: d, name: name, path: path, attr: a, fd: -1}, nil
 }
 
 // enter goes from the last path to a new one. It returns the directory that
@@ -221,16 +221,25 @@ func innermost(err error) error {
 	return err
 }
 
+// bits returns the mode that is restored for a, as the system has it.
+func (o RestoreOptions) bits(a dag.Attr) uint32 {
+	if o.SetID {
+		return a.Mode & 0o7777
+	}
+	return a.Mode & 0o1777
+}
+
 // mode returns the mode that is restored for a.
 func (o RestoreOptions) mode(a dag.Attr) fs.FileMode {
-	m := fs.FileMode(a.Mode & 0o777)
-	if o.SetID && a.Mode&unix.S_ISUID != 0 {
+	bits := o.bits(a)
+	m := fs.FileMode(bits & 0o777)
+	if bits&unix.S_ISUID != 0 {
 		m |= fs.ModeSetuid
 	}
-	if o.SetID && a.Mode&unix.S_ISGID != 0 {
+	if bits&unix.S_ISGID != 0 {
 		m |= fs.ModeSetgid
 	}
-	if a.Mode&unix.S_ISVTX != 0 {
+	if bits&unix.S_ISVTX != 0 {
 		m |= fs.ModeSticky
 	}
 	return m
@@ -270,74 +279,4 @@ func (r *Restore) Abort() error {
 		r.root.Close()
 	}
 	return r.stage.close()
-}
-
-// A FileWriter is a file that is being restored. One goroutine may use it.
-type FileWriter struct {
-	r    *Restore
-	dir  *dir // nil: closed
-	name string
-	path string
-	attr dag.Attr
-	f    *os.File
-	err  error // sticky
-}
-
-func (w *FileWriter) Write(p []byte) (int, error) {
-	w.create()
-	if w.err != nil {
-		return 0, w.err
-	}
-	n, err := w.f.Write(p)
-	if err != nil {
-		w.err = w.r.fail(w.path, err)
-	}
-	return n, w.err
-}
-
-func (w *FileWriter) create() {
-	if w.f != nil || w.err != nil {
-		return
-	}
-	mode := w.r.o.mode(w.attr)
-	// O_NONBLOCK means nothing for a file, but without it package os makes
-	// four system calls to find that out.
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | unix.O_NONBLOCK
-	f, err := w.dir.root.OpenFile(w.name, flags, mode.Perm())
-	if err != nil {
-		w.err = w.r.fail(w.path, err)
-		return
-	}
-	w.f = f
-	// Usually the mode is right already; a umask or a default ACL may have
-	// changed it, and the special bits are not set this way.
-	if err := setMode(f, mode); err != nil {
-		w.err = w.r.fail(w.path, err)
-	}
-}
-
-// Close completes the file. It must be called; calls after the first do
-// nothing.
-func (w *FileWriter) Close() error {
-	if w.dir == nil {
-		return fs.ErrClosed
-	}
-	w.create()
-	if w.err == nil {
-		if err := setTime(w.dir.self, w.name, w.attr); err != nil {
-			w.err = w.r.fail(w.path, err)
-		}
-	}
-	if w.f != nil {
-		if err := w.f.Close(); err != nil && w.err == nil {
-			w.err = w.r.fail(w.path, err)
-		}
-	}
-	w.r.leave(w.dir)
-	w.r.mu.Lock()
-	w.r.files--
-	w.r.mu.Unlock()
-	err := w.err
-	w.dir, w.err = nil, fs.ErrClosed
-	return err
 }

@@ -333,7 +333,7 @@ func TestCommitRefuses(t *testing.T) {
 			r.Dir("", dirAttr)
 			w, err := r.File("f", fileAttr)
 			must(t, err)
-			w.f, err = os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			w.fd, err = unix.Open("/dev/full", unix.O_WRONLY, 0)
 			must(t, err)
 			_, err = w.Write([]byte("x"))
 			isErr(t, err, unix.ENOSPC)
