@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -254,7 +255,7 @@ func (s *Store) loadFrame(ctx context.Context, l *load) (*cachedFrame, error) {
 		return nil, fmt.Errorf("no frame has %d bytes: %w", l.loc.Len, ErrCorrupt)
 	}
 	buf := s.frames.buffer(int(l.loc.Len))
-	f, part, _, err := s.readFrame(ctx, l, buf)
+	f, part, err := s.readFrame(ctx, l, buf)
 	if err == nil && l.need > int(f.PlainSize) {
 		err = fmt.Errorf("it has %d bytes, the index wants %d: %w", f.PlainSize, l.need, ErrCorrupt)
 	}
@@ -262,11 +263,9 @@ func (s *Store) loadFrame(ctx context.Context, l *load) (*cachedFrame, error) {
 		s.frames.give(buf)
 		return nil, err
 	}
-	if f.Codec == compress.Raw && len(f.Sealed) == int(f.PlainSize) || part {
+	if part {
 		c := &cachedFrame{loc: l.loc, plain: f.Sealed, buf: buf, users: 1}
-		if part {
-			l.start = l.from
-		} else {
+		if l.start = l.partFrom(); l.start == 0 {
 			s.frames.add(c)
 		}
 		return c, nil
@@ -287,13 +286,20 @@ func (s *Store) loadFrame(ctx context.Context, l *load) (*cachedFrame, error) {
 	return c, nil
 }
 
-// readFrame reads a frame, or only a part of one that is stored as it is.
-func (s *Store) readFrame(ctx context.Context, l *load, buf []byte) (f pack.Frame, part bool, _ []byte, err error) {
-	if !l.whole && !l.returns && l.used < int(l.loc.Len)/2 {
-		return s.packs.ReadPart(ctx, l.loc, uint32(l.from), uint32(l.need), buf)
+// readFrame reads a frame. Of one that is stored as it is only what is wanted is read, and
+// the frame's checksum is not compared: it protects nothing that verify does not, which
+// finds any change in the bytes that are given. A frame that is decoded is compared first.
+func (s *Store) readFrame(ctx context.Context, l *load, buf []byte) (f pack.Frame, part bool, err error) {
+	if int64(l.loc.Len) <= int64(l.need) { // it shrank
+		f, _, err = s.packs.ReadFrame(ctx, l.loc, buf)
+		return f, false, err
 	}
-	f, buf, err = s.packs.ReadFrame(ctx, l.loc, buf)
-	return f, false, buf, err
+	to := uint32(math.MaxUint32)
+	if !l.all() {
+		to = uint32(min(l.need, math.MaxUint32))
+	}
+	f, part, _, err = s.packs.ReadPart(ctx, l.loc, uint32(l.partFrom()), to, buf)
+	return f, part, err
 }
 
 // verify checks every chunk that is wanted of f against its digest.

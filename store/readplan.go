@@ -82,6 +82,17 @@ func (l *load) weight() int {
 // wanted again soon.
 func (l *load) keep() bool { return l.whole || l.returns || l.used*2 < l.need }
 
+// all reports whether all of the frame should be read, though less is wanted now.
+func (l *load) all() bool { return l.whole || l.returns }
+
+// partFrom is where reading begins in a frame that is stored as it is.
+func (l *load) partFrom() int {
+	if l.all() {
+		return 0
+	}
+	return min(l.from, compress.MaxPlain)
+}
+
 func (b *batch) reset() {
 	clear(b.ops) // lets go of names and nodes
 	clear(b.loads)

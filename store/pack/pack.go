@@ -92,10 +92,10 @@ type Store interface {
 	// concurrent use.
 	ReadFrame(ctx context.Context, loc Loc, buf []byte) (Frame, []byte, error)
 
-	// ReadPart reads of the frame at loc what the plain bytes [from, to) are made of. If
-	// the frame is one that is stored as it is, Sealed is just these bytes, part is true,
-	// and they have passed no checksum, only the header has: the caller compares chunks with
-	// their digests. Any other frame is read as ReadFrame does.
+	// ReadPart reads of the frame at loc what the plain bytes [from, to) are made of; a to
+	// beyond its end is the end. If the frame is one that is stored as it is, Sealed is just
+	// these bytes, part is true, and they have passed no checksum, only the header has: the
+	// caller compares chunks with their digests. Any other frame is read as ReadFrame does.
 	ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []byte) (f Frame, part bool, _ []byte, err error)
 
 	// Holds says whether the pack of loc is there and reaches to the frame's end,

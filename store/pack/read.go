@@ -44,7 +44,7 @@ func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []by
 		if err != nil {
 			return err
 		}
-		part = pre.codec == compress.Raw && pre.sealed == pre.plain && pre.frameLen() == int(loc.Len) && from <= to && to <= pre.plain
+		part = pre.codec == compress.Raw && pre.sealed == pre.plain && pre.frameLen() == int(loc.Len)
 		end, at := int(loc.Len), read
 		if part {
 			end = pre.headerLen()
@@ -58,6 +58,9 @@ func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []by
 		if !part {
 			f, err = parseFrame(buf, loc.Pack, loc.Off)
 			return err
+		}
+		if to = min(to, pre.plain); from > to {
+			return fmt.Errorf("a frame of %d bytes has none from %d on: %w", pre.plain, from, ErrCorrupt)
 		}
 		var chunks []Chunk
 		if pre, chunks, err = parseHeader(buf[:end], loc.Pack, loc.Off); err != nil {
