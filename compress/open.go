@@ -50,14 +50,15 @@ func (o *Opener) Open(dst []byte, c Codec, sealed []byte, size int) ([]byte, err
 	if c == Raw {
 		return append(dst, sealed...), nil
 	}
-	return o.decode(dst, sealed, size)
+	return o.decode(dst, sealed, size, 0)
 }
 
-// decode appends what a zstd frame that was checked opens to.
-func (o *Opener) decode(dst, sealed []byte, size int) ([]byte, error) {
+// decode appends what a zstd frame that was checked opens to. It writes up to slack bytes
+// beyond that.
+func (o *Opener) decode(dst, sealed []byte, size, slack int) ([]byte, error) {
 	dst = slices.Grow(dst, size)
 	end := len(dst) + size
-	plain, err := o.whole.DecodeAll(sealed, dst[len(dst):len(dst):end])
+	plain, err := o.whole.DecodeAll(sealed, dst[len(dst):len(dst):min(cap(dst), end+slack)])
 	if err != nil {
 		return dst, fmt.Errorf("compress: open: %w: %w", ErrCorrupt, err)
 	}
@@ -68,10 +69,10 @@ func (o *Opener) decode(dst, sealed []byte, size int) ([]byte, error) {
 	return dst[:end], nil
 }
 
-// OpenPrefix appends the first n of the size plain bytes to dst, and writes to
-// dst no further than the end of the Block that the last of them is in. Of a
-// zstd frame only the blocks that hold them are decoded, so that damage behind
-// them goes unnoticed.
+// OpenPrefix appends the first n of the size plain bytes to dst. In the room of
+// dst it writes further, if there is so much: to the end of the Block that the
+// last of them is in, and Slack bytes more. Of a zstd frame only the blocks that
+// hold them are decoded, so that damage behind them goes unnoticed.
 func (o *Opener) OpenPrefix(dst []byte, c Codec, sealed []byte, size, n int) ([]byte, error) {
 	if n < 0 || n > size {
 		return dst, fmt.Errorf("compress: open: %w: %d bytes asked of %d", ErrCorrupt, n, size)
@@ -85,7 +86,7 @@ func (o *Opener) OpenPrefix(dst []byte, c Codec, sealed []byte, size, n int) ([]
 	}
 	blocks := (n + Block - 1) / Block
 	if blocks*Block >= size {
-		plain, err := o.decode(dst, sealed, size)
+		plain, err := o.decode(dst, sealed, size, Slack)
 		return plain[:min(len(plain), len(dst)+n)], err
 	}
 	short, _ := o.short.Get().(*[]byte)
@@ -94,7 +95,7 @@ func (o *Opener) OpenPrefix(dst []byte, c Codec, sealed []byte, size, n int) ([]
 	}
 	defer o.short.Put(short)
 	if *short = appendShort((*short)[:0], sealed, header, blocks); len(*short) > 0 {
-		if plain, err := o.decode(dst, *short, blocks*Block); err == nil {
+		if plain, err := o.decode(dst, *short, blocks*Block, Slack); err == nil {
 			return plain[:len(dst)+n], nil
 		}
 	}

@@ -237,8 +237,8 @@ func TestChangedBytes(t *testing.T) {
 	}
 }
 
-// Open writes no further than the declared size, and OpenPrefix than the block's
-// end, though dst has room: there may be another frame's bytes.
+// Open writes no further than the declared size, and OpenPrefix than a little behind
+// the block's end, though dst has room: there may be another frame's bytes.
 func TestOpenStaysInPlace(t *testing.T) {
 	o := newOpener(t)
 	s := newSealer(t, SealOptions{})
@@ -248,13 +248,19 @@ func TestOpenStaysInPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range []int{size, size / 2} {
+		for _, n := range []int{size, size - 1, size / 2, 0} {
 			buf := bytes.Repeat([]byte{0xee}, 2*size)
-			got, err := o.OpenPrefix(buf[:100], c, sealed, size, n)
+			most := min(size, (n+Block-1)/Block*Block) + Slack
+			var got []byte
+			if n == size {
+				most = size
+				got, err = o.Open(buf[:100], c, sealed, size)
+			} else {
+				got, err = o.OpenPrefix(buf[:100], c, sealed, size, n)
+			}
 			if err != nil || &got[0] != &buf[0] {
 				t.Fatalf("%s: moved, or %v", in.name, err)
 			}
-			most := min(size, (n+Block-1)/Block*Block)
 			if rest := buf[100+most:]; bytes.Count(rest, []byte{0xee}) != len(rest) {
 				t.Errorf("%s: bytes behind the first %d were written", in.name, most)
 			}

@@ -51,9 +51,17 @@ func (s *Store) Get(ctx context.Context, o Object, r *Range, w io.Writer) (int64
 	return n, nil
 }
 
+// smallRange is the size up to which ranges of a file are read through nodes that are kept:
+// whoever reads one asks for another soon. Larger ones would only drive them out.
+const smallRange = 4 << 20
+
 func (s *Store) fileOps(ctx context.Context, file cid.Cid, from, to uint64) iter.Seq2[op, error] {
 	return func(yield func(op, error) bool) {
-		for c, err := range dag.Chunks(ctx, s, file, from, to) {
+		chunks := dag.Chunks(ctx, s, file, from, to)
+		if to-from <= smallRange {
+			chunks = s.prover.Chunks(ctx, file, from, to)
+		}
+		for c, err := range chunks {
 			if !yield(op{ref: c}, err) {
 				return
 			}
