@@ -25,7 +25,8 @@ type Options struct {
 	Command string
 	// Level is the compression of frames written by this process.
 	Level compress.Level
-	// FrameSize is the plain size at which a frame is closed, in bytes; 0 means 4 MiB.
+	// FrameSize is the plain size at which a frame is closed, in bytes; 0 means what the
+	// store was made with. See InitOptions.
 	FrameSize int
 	// CheckFrames decodes every frame just sealed and compares before it is written.
 	CheckFrames bool
@@ -65,6 +66,10 @@ type InitOptions struct {
 	// Origin is the log's name (C2SP checkpoint origin), at most 100 bytes.
 	// Empty makes a unique one.
 	Origin string
+	// FrameSize is how many plain bytes are compressed together, at most: MinFrame to
+	// MaxFrame; 0 means 4 MiB. Reading a few bytes decodes all that is before them in their
+	// frame, so small frames make small ranges fast, and compress less.
+	FrameSize int
 	// Successor, if set, has entry 0 name the log that this one carries on.
 	Successor *Successor
 }

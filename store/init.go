@@ -51,6 +51,8 @@ type config struct {
 	Format int    `json:"format"`
 	Origin string `json:"origin"`
 	VKey   string `json:"vkey"`
+	// FrameSize is that of Options, unless they have one; 0 is the default.
+	FrameSize int `json:"frame_size,omitempty"`
 }
 
 // Init makes a store in dir, which must not exist or be empty: its log key, its
@@ -64,6 +66,9 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 	if err := ledger.CheckOrigin(o.Origin); err != nil {
 		return fmt.Errorf("origin %q: %w (%v)", o.Origin, ErrInvalid, err)
 	}
+	if o.FrameSize != 0 && (o.FrameSize < MinFrame || o.FrameSize > MaxFrame) {
+		return fmt.Errorf("frames of %d bytes, must be %d to %d: %w", o.FrameSize, MinFrame, MaxFrame, ErrInvalid)
+	}
 	predecessor, err := o.Successor.predecessor()
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
@@ -73,7 +78,7 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 		return fmt.Errorf("init: %w", err)
 	}
 	defer marker.Close()
-	if err := populate(ctx, dir, o.Origin, predecessor); err != nil {
+	if err := populate(ctx, dir, o, predecessor); err != nil {
 		removeParts(dir)
 		return fmt.Errorf("init %s: %w", dir, err)
 	}
@@ -193,15 +198,15 @@ func makeParts(dir string) error {
 	return nil
 }
 
-func populate(ctx context.Context, dir, origin string, predecessor []byte) error {
+func populate(ctx context.Context, dir string, o InitOptions, predecessor []byte) error {
 	if err := makeParts(dir); err != nil {
 		return err
 	}
-	vkey, err := makeKeys(dir, origin)
+	vkey, err := makeKeys(dir, o.Origin)
 	if err != nil {
 		return err
 	}
-	c := config{Format: Format, Origin: origin, VKey: vkey}
+	c := config{Format: Format, Origin: o.Origin, VKey: vkey, FrameSize: o.FrameSize}
 	s, err := open(ctx, dir, Options{}, c, true)
 	if err != nil {
 		return err
@@ -254,6 +259,9 @@ func readConfig(dir string) (config, error) {
 	}
 	if c.Format != Format {
 		return config{}, fmt.Errorf("store %s has format %d, this build reads %d: %w; use a newer scale", dir, c.Format, Format, ErrFormat)
+	}
+	if c.FrameSize < 0 || c.FrameSize > MaxFrame {
+		return config{}, fmt.Errorf("%s: frames of %d bytes: %w", path, c.FrameSize, ErrCorrupt)
 	}
 	return c, nil
 }

@@ -188,9 +188,9 @@ func (u *Upload) fresh(chunks []ingest.Chunk, res *FrameResult) ([]bool, error) 
 }
 
 // store keeps a verified frame as it is, or only its new chunks if they are the
-// smaller part.
+// smaller part, or if the store is to have smaller frames.
 func (u *Upload) store(ctx context.Context, f pack.Frame, plain []byte, chunks []ingest.Chunk, fresh []bool, size uint64) error {
-	if size*2 >= uint64(f.PlainSize) {
+	if size*2 >= uint64(f.PlainSize) && int(f.PlainSize) <= u.s.opt.FrameSize {
 		if len(f.Sealed) >= int(f.PlainSize) { // it is not worth opening it again and again
 			f.Codec, f.Sealed = compress.Raw, plain
 		}

@@ -14,7 +14,7 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var o store.InitOptions
-	var successor, oldKey string
+	var successor, oldKey, frame string
 	cmd := &cobra.Command{
 		Use:   "init [--origin NAME]",
 		Short: "Make a store",
@@ -22,20 +22,33 @@ func (a *app) initCommand() *cobra.Command {
 alone (mode 0600) and never printed. Prints the log's public key (vkey): give it to
 those who are to verify your proofs.
 
+Data is compressed in frames of 4 MiB. To read a few bytes, all that is before them in their
+frame is decoded, 1 to 2 milliseconds on average. --frame-size 512K makes that a quarter of it,
+and what can be compressed takes 5 to 8 % more space. It holds for the life of the store.
+
 --successor begins a log that carries on another one, which cannot be continued: its first
 entry names the last checkpoint of the old one (a file: "scale log", the memo of its last
 anchor), whose public key --successor-key has. The old log's datasets are not brought along.`,
 		Example: `  scale init
   scale init --store /data/scale --origin data.example.org/scale
+  scale init --frame-size 512K
   scale init --origin data.example.org/scale-2 --successor last.checkpoint --successor-key old.vkey`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`name` of the log, unique in the world; default is a random one")
+	cmd.Flags().StringVar(&frame, "frame-size", "", "compress so many `bytes` together, 64K to 4M; default is 4M")
 	cmd.Flags().StringVar(&successor, "successor", "", "`file` with the last checkpoint of the log that this one carries on")
 	cmd.Flags().StringVar(&oldKey, "successor-key", "", "that log's public `key` (vkey), or a file that holds it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if (successor == "") != (oldKey == "") {
 			return usagef("--successor and --successor-key go together")
+		}
+		if frame != "" {
+			size, err := parseSize(frame)
+			if err != nil || size < store.MinFrame || size > store.MaxFrame {
+				return usagef("--frame-size %s: want 64K to 4M", quote(frame))
+			}
+			o.FrameSize = int(size)
 		}
 		if successor != "" {
 			old, err := readSuccessor(successor, oldKey)
