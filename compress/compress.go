@@ -63,7 +63,8 @@ const MaxPlain = 4 << 20
 const Block = 128 << 10
 
 // Slack is how much room behind them lets the decoder copy in words up to the
-// last byte: it takes 1.5 times as long for the last Block without.
+// last byte. Without, the last Block takes 1.4 times as long of source code, and
+// 1.03 of JSON lines.
 const Slack = 16
 
 // ErrCorrupt reports a frame that does not open to what was declared.
