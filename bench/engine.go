@@ -18,6 +18,7 @@ type engineReport struct {
 	Ranges []rangesResult `json:"ranges,omitempty"`
 	Proofs []provenResult `json:"proofs,omitempty"`
 	Growth *growthResult  `json:"growth,omitempty"`
+	Parts  []*partsResult `json:"parts,omitempty"`
 }
 
 // engineParts are what there is to measure of the engine, by the names that -only takes.
@@ -28,6 +29,7 @@ var engineParts = []struct {
 	{"engine-ranges", (*surroundings).ranges},
 	{"engine-proofs", (*surroundings).proven},
 	{"engine-growth", (*surroundings).growth},
+	{"engine-parts", (*surroundings).parts},
 }
 
 // engine measures the parts that are chosen.
@@ -92,6 +94,8 @@ func engineJob(ctx context.Context, arg string, out io.Writer) (err error) {
 		found, err = fill(ctx, req)
 	case "proofs":
 		found, err = proveAndVerify(ctx, req)
+	case "parts":
+		found, err = measureParts(ctx, req.Ref, req.File, req.Store)
 	case "open":
 		found, err = openOnce(ctx, req)
 	default:

@@ -36,6 +36,9 @@ func (r *engineReport) print(out io.Writer) {
 	for _, p := range r.Proofs {
 		fmt.Fprintf(out, "proof of %s in a ledger of %d entries: %d bytes, at most %d\n", p.What, p.Entries, p.Bytes, p.Most)
 	}
+	for _, p := range r.Parts {
+		p.print(out)
+	}
 	if g := r.Growth; g != nil {
 		for i := range g.Puts {
 			m := g.Puts[i].Median

@@ -23,7 +23,8 @@ type rangesResult struct {
 	Count    int     `json:"count"`
 	Took     latency `json:"took"`
 	// Hits is the part of the ranges for which no frame had to be read and decoded, Frames
-	// how many were for a range, on average.
+	// how many were for a range, on average. Of frames that are stored as they are the
+	// range alone is read, which counts as neither.
 	Hits   float64 `json:"hit_rate"`
 	Frames float64 `json:"frames_read_for_a_range"`
 	Peak   int64   `json:"peak_bytes"` // of the process, its own checks included
@@ -71,6 +72,14 @@ type countedPacks struct {
 func (p countedPacks) ReadFrame(ctx context.Context, loc pack.Loc, buf []byte) (pack.Frame, []byte, error) {
 	p.frames.Add(1)
 	return p.Store.ReadFrame(ctx, loc, buf)
+}
+
+func (p countedPacks) ReadPart(ctx context.Context, loc pack.Loc, from, to uint32, buf []byte) (pack.Frame, bool, []byte, error) {
+	f, part, buf, err := p.Store.ReadPart(ctx, loc, from, to, buf)
+	if !part {
+		p.frames.Add(1)
+	}
+	return f, part, buf, err
 }
 
 // readRanges reads ranges of a file in a store, and compares them with the file.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,9 @@ func TestEngineJobs(t *testing.T) {
 	dir := t.TempDir()
 	w := struct{ file, tree, store string }{filepath.Join(dir, "file"), filepath.Join(dir, "tree"), filepath.Join(dir, "store")}
 	data := make([]byte, 2<<20)
-	chacha(1).Read(data)
+	if _, err := io.ReadFull(&text{files: sources(t), seed: 1}, data); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(w.file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -122,6 +122,10 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(b.scratch)
+	// What SCALE remembers of files that were put: not between runs.
+	if err := os.Setenv("XDG_CACHE_HOME", filepath.Join(b.scratch, "cache")); err != nil {
+		return err
+	}
 	r := newReport(o.scale, o.rounds)
 	if o.only != anchorPart { // which needs neither the data nor the tools
 		if err := compareTools(ctx, o, c, b, r); err != nil {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 )
 
 // Stages of a put, in the order in which bytes pass them.
@@ -60,9 +63,46 @@ const (
 	partsRow   = 12 << 10
 )
 
-// parts measures the stages of a put of a file or tree, with a scratch directory of its
-// own, beside the whole put that took so many seconds by the clock and of CPU.
-func parts(ctx context.Context, name, input, scratch string, putWall, putCPU float64) (_ *partsResult, err error) {
+// parts measures whole puts of some workloads, each into a store of its own, and their
+// stages alone. Of several rounds the one counts whose put took the median of CPU.
+func (b *surroundings) parts(ctx context.Context, r *engineReport) error {
+	for _, name := range []string{"source", "lines", "random", "files"} {
+		w := b.workloads[name]
+		var rounds []*partsResult
+		for range b.rounds {
+			if err := settle(w.path); err != nil {
+				return err
+			}
+			whole, err := b.wholePut(ctx, w)
+			if err != nil {
+				return err
+			}
+			res := &partsResult{}
+			if err := b.ask(ctx, jobRequest{Kind: "parts", Store: filepath.Join(b.scratch, "parts"), Ref: name, File: w.path}, res); err != nil {
+				return err
+			}
+			res.PutWall, res.PutCPU = whole.Wall, whole.CPU
+			rounds = append(rounds, res)
+		}
+		slices.SortFunc(rounds, func(a, b *partsResult) int { return cmp.Compare(a.PutCPU, b.PutCPU) })
+		r.Parts = append(r.Parts, rounds[len(rounds)/2])
+	}
+	return nil
+}
+
+// wholePut puts a workload into a new store, which it removes.
+func (b *surroundings) wholePut(ctx context.Context, w workload) (took sample, err error) {
+	dir, err := b.newStoreOf(ctx, "whole")
+	if err != nil {
+		return sample{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir), os.RemoveAll(dir+".cache")) }()
+	return run(ctx, scaleTool("scale", b.bin, "default").put(job{store: dir, input: w.path}))
+}
+
+// measureParts measures the stages of a put of a file or tree, with a scratch directory of
+// its own.
+func measureParts(ctx context.Context, name, input, scratch string) (_ *partsResult, err error) {
 	if err := os.MkdirAll(scratch, 0o755); err != nil {
 		return nil, err
 	}
@@ -76,7 +116,7 @@ func parts(ctx context.Context, name, input, scratch string, putWall, putCPU flo
 	if err != nil {
 		return nil, fmt.Errorf("the parts of a put of %s: %w", name, err)
 	}
-	r := &partsResult{Workload: name, Size: l.size, Chunks: l.count, PutWall: putWall, PutCPU: putCPU}
+	r := &partsResult{Workload: name, Size: l.size, Chunks: l.count}
 	most := 0.0
 	for _, part := range putParts {
 		p := l.took[part]

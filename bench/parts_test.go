@@ -26,10 +26,11 @@ func TestParts(t *testing.T) {
 		size  int64
 	}{{tree, 9<<20 + 6}, {filepath.Join(tree, "z"), 9 << 20}, {filepath.Join(tree, "a.b"), 3}} {
 		scratch := filepath.Join(dir, "scratch")
-		r, err := parts(t.Context(), "some", c.input, scratch, 3, 5)
+		r, err := measureParts(t.Context(), "some", c.input, scratch)
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.PutWall, r.PutCPU = 3, 5
 		if r.Size != c.size || r.Chunks < 1 || len(r.Parts) != len(putParts) {
 			t.Errorf("%s: %+v, want %d bytes", c.input, r, c.size)
 		}
@@ -56,7 +57,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("the scratch directory is left: %v", err)
 		}
 	}
-	if _, err := parts(t.Context(), "none", filepath.Join(dir, "none"), filepath.Join(dir, "scratch"), 1, 1); err == nil {
+	if _, err := measureParts(t.Context(), "none", filepath.Join(dir, "none"), filepath.Join(dir, "scratch")); err == nil {
 		t.Error("a workload that is not there has parts")
 	}
 }

@@ -63,7 +63,7 @@ func shell(line string, args ...string) command {
 // scaleTool is SCALE at a level of compression.
 func scaleTool(name, bin, level string) tool {
 	scale := func(store string, args ...string) command {
-		return command{args: append([]string{bin, "--store", store}, args...)}
+		return command{args: append([]string{bin, "--store", store}, args...), env: []string{"XDG_CACHE_HOME=" + store + ".cache"}}
 	}
 	return tool{
 		name:    name,

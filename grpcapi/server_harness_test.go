@@ -62,7 +62,7 @@ func newRawNode(t *testing.T, change func(*rawNode)) *rawNode {
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	// A test that hangs says where, before the whole run ends.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	n := &rawNode{t: t, ctx: ctx, dir: filepath.Join(t.TempDir(), "store"), log: &syncBuffer{}}
 	n.opt.Authenticate = Anyone(admin)

@@ -42,6 +42,10 @@ type Options struct {
 	// TempDir is where reading sorts large directories when the store's file system has
 	// less than 1 GiB of room and this one more; empty means nowhere else.
 	TempDir string
+	// FileCache is a directory, made when it is missing, where Put
+	// remembers what the files of trees on disk were made of: see Input.Rescan. Any number of
+	// stores and processes of one user may share it. Empty has every file read each time.
+	FileCache string
 	// Logger receives diagnostics; nil discards them.
 	Logger *slog.Logger
 	// WrapKV and WrapPacks let tests put faults between the engine and its parts.
@@ -126,8 +130,8 @@ type Input struct {
 	// are read, instead of failing.
 	SkipUnreadable bool
 	// Rescan reads every file of Path. Otherwise a file that has the path, device, inode,
-	// size, modification and change time that it had when it was last put from here, with
-	// the same Profile, is taken to have the same content and is not read again, as long as
+	// size, modification and change time that it had when it was last put from there with
+	// the same Profile and Options.FileCache is taken to have the same content and is not read again, as long as
 	// all of its chunks are stored. Of a file that had just changed then, that is not
 	// believed. Heal implies Rescan. See package filecache for what that trusts.
 	Rescan bool

@@ -36,7 +36,6 @@ const (
 	curatorFile   = "curator.json"
 	kvDir         = "kv"
 	packsDir      = "packs"
-	fileCacheDir  = "filecache"
 )
 
 // What processes that serve a store keep in its directory (package grpcapi).
@@ -172,7 +171,7 @@ func vacant(dir string) error {
 }
 
 // parts are what Init makes besides scale.json and its marker.
-var parts = []string{keysDir, kvDir, packsDir, lockFile, ballastFile, highWaterFile, highWaterFile + ".new", configFile + ".new", closedFile, extensionsDir, fileCacheDir}
+var parts = []string{keysDir, kvDir, packsDir, lockFile, ballastFile, highWaterFile, highWaterFile + ".new", configFile + ".new", closedFile, extensionsDir}
 
 func removeParts(dir string) error {
 	var errs []error

@@ -163,10 +163,12 @@ type dataset struct {
 func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progress)) error {
 	var before Progress
 	var walks []filecache.Walk
+	cache := FileCache(s.opt.FileCache)
+	cache.Now = s.opt.Now
 	d := s.writer.newDeposit(ctx)
 	for _, ds := range sets {
 		d.count(&ds.added)
-		files := s.fileCache().Begin(ds.in.Path, ds.profile.Name, ds.in.Rescan || ds.in.Heal)
+		files := cache.Begin(ds.in.Path, ds.profile.Name, ds.in.Rescan || ds.in.Heal)
 		defer files.Close()
 		walks = append(walks, files)
 		out := ingest.Output{Index: d, Chunks: d, Nodes: d, Files: files.Next}

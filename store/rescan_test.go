@@ -19,6 +19,11 @@ import (
 // settled is a clock by which all files of a test were left alone for long.
 func settled() time.Time { return time.Now().Add(time.Hour) }
 
+// cached are options with a place for caches, and that clock.
+func cached(t *testing.T) store.Options {
+	return store.Options{Now: settled, FileCache: filepath.Join(t.TempDir(), "made", "when needed")}
+}
+
 // scanTree is a tree of small and large files that is worth a cache.
 func scanTree(t *testing.T) string {
 	files := []file{
@@ -106,7 +111,7 @@ func must(t *testing.T, errs ...error) {
 
 // What changed in a tree is read, by whatever it shows; what did not is not.
 func TestRescan(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled})
+	h := newHarness(t, cached(t))
 	root := scanTree(t)
 	at := func(name string) string { return filepath.Join(root, name) }
 	first := h.mustPut(store.Input{Name: "tree", Path: root})[0]
@@ -175,7 +180,7 @@ func TestRescan(t *testing.T) {
 // a trace, so it is read the next time.
 func TestRescanRacy(t *testing.T) {
 	var now time.Time
-	h := newHarness(t, store.Options{Now: func() time.Time { return now }})
+	h := newHarness(t, store.Options{Now: func() time.Time { return now }, FileCache: cached(t).FileCache})
 	root := scanTree(t)
 	var st unix.Stat_t
 	must(t, unix.Stat(filepath.Join(root, "large"), &st))
@@ -197,7 +202,7 @@ func TestRescanRacy(t *testing.T) {
 // cacheOf returns the file cache of a store that has one.
 func (h *harness) cacheOf() string {
 	h.t.Helper()
-	names, err := filepath.Glob(filepath.Join(h.dir, "filecache", "*"))
+	names, err := filepath.Glob(filepath.Join(h.opt.FileCache, "*"))
 	if err != nil || len(names) != 1 {
 		h.t.Fatalf("file caches: %q, %v", names, err)
 	}
@@ -206,7 +211,7 @@ func (h *harness) cacheOf() string {
 
 // Whatever becomes of the cache, the dataset is the same and nothing fails.
 func TestRescanCacheLost(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled})
+	h := newHarness(t, cached(t))
 	root := scanTree(t)
 	first := h.mustPut(store.Input{Name: "tree", Path: root})[0]
 	cache := h.cacheOf()
@@ -248,7 +253,7 @@ func TestRescanCacheLost(t *testing.T) {
 
 // Chunks that are not stored any more are read again, and stored.
 func TestRescanLostChunks(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled, FrameSize: 64 << 10})
+	h := newHarness(t, store.Options{Now: settled, FileCache: cached(t).FileCache, FrameSize: 64 << 10})
 	root := scanTree(t)
 	first := h.mustPut(store.Input{Name: "tree", Path: root})[0]
 	h.close()
@@ -265,10 +270,10 @@ func TestRescanLostChunks(t *testing.T) {
 
 // A cache means nothing to a store that has not the chunks.
 func TestRescanOtherStore(t *testing.T) {
-	a, b := newHarness(t, store.Options{Now: settled}), newHarness(t, store.Options{Now: settled})
+	a, b := newHarness(t, cached(t)), newHarness(t, cached(t))
 	root := scanTree(t)
 	first := a.mustPut(store.Input{Name: "tree", Path: root})[0]
-	must(t, os.CopyFS(filepath.Join(b.dir, "filecache"), os.DirFS(filepath.Join(a.dir, "filecache"))))
+	must(t, os.CopyFS(b.opt.FileCache, os.DirFS(a.opt.FileCache)))
 	if res := b.putTree(root, int64(first.Size)); res.CID != first.CID {
 		t.Errorf("%+v", res)
 	}
@@ -279,7 +284,7 @@ func TestRescanOtherStore(t *testing.T) {
 // A put that fails leaves the cache as it was, and one that leaves something out records
 // the rest.
 func TestRescanAfterFailure(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled})
+	h := newHarness(t, cached(t))
 	root := scanTree(t)
 	h.mustPut(store.Input{Name: "tree", Path: root})
 	before, err := os.ReadFile(h.cacheOf())
@@ -309,7 +314,7 @@ func TestRescanAfterFailure(t *testing.T) {
 
 // Puts of one tree at a time, into one store, leave one sound cache.
 func TestRescanTogether(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled})
+	h := newHarness(t, cached(t))
 	root := scanTree(t)
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -326,7 +331,7 @@ func TestRescanTogether(t *testing.T) {
 
 // A directory of many files and a deep one.
 func TestRescanShapes(t *testing.T) {
-	h := newHarness(t, store.Options{Now: settled, SortMemory: 64 << 10})
+	h := newHarness(t, store.Options{Now: settled, FileCache: cached(t).FileCache, SortMemory: 64 << 10})
 	n := 6_000
 	if testing.Short() {
 		n = 2_000

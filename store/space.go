@@ -39,14 +39,16 @@ func (s *Store) checkSpace(n int64) error {
 	return nil
 }
 
-// FileCache returns where is kept what the files of trees that were put into the store in
-// dir were made of, for those that put into it by way of the process that owns it.
-func FileCache(dir string) filecache.Dir {
-	return (&Store{dir: dir, opt: Options{Floor: defaultFloor}}).fileCache()
-}
-
-func (s *Store) fileCache() filecache.Dir {
-	return filecache.Dir{Path: filepath.Join(s.dir, fileCacheDir), Room: s.checkSpace, Now: s.opt.Now}
+// FileCache returns a directory of caches that leaves the file system the room that a
+// store keeps back. An empty path is none.
+func FileCache(path string) filecache.Dir {
+	return filecache.Dir{Path: path, Room: func(n int64) error {
+		free, err := freeSpace(path)
+		if err == nil && free-n < defaultFloor {
+			err = ErrNoSpace
+		}
+		return err
+	}}
 }
 
 func freeSpace(dir string) (int64, error) {

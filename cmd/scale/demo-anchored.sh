@@ -18,7 +18,7 @@ finish() {
 }
 trap finish EXIT
 
-export SCALE_STORE=$work/store
+export SCALE_STORE=$work/store XDG_CACHE_HOME=$work/cache
 scale() { "$bin" "$@"; }
 step=0
 say() { step=$((step + 1)); printf '\n%d. %s\n' "$step" "$*"; }

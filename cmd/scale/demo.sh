@@ -11,7 +11,7 @@ work=$(mktemp -d)
 # Directories come back with their own permissions, which may keep them from being removed.
 trap 'rm -rf "$work" 2>/dev/null || { chmod -R u+rwX "$work" && rm -rf "$work"; }' EXIT
 
-export SCALE_STORE=$work/store
+export SCALE_STORE=$work/store XDG_CACHE_HOME=$work/cache
 scale() { "$bin" "$@"; }
 
 step=0

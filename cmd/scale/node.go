@@ -12,6 +12,7 @@ import (
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/grpcapi"
+	"github.com/koii-network/scale/store"
 )
 
 // nodeFlags say which node a verb works on, instead of a store on this machine.
@@ -54,6 +55,7 @@ func (a *app) dial(cmd *cobra.Command, level compress.Level) (*grpcapi.Client, e
 	o := grpcapi.DialOptions{
 		TokenFile: f.tokenFile, CACert: f.ca, ServerName: f.name, ClientCert: f.cert, ClientKey: f.key, Plaintext: f.plaintext,
 		Level: level, TempDir: tempDir(), UserAgent: "scale/" + strings.ReplaceAll(buildVersion(), " ", "-"), Logger: a.nodeLog(),
+		FileCache: store.FileCache(fileCache()),
 	}
 	if o.TokenFile == "" {
 		o.Token = os.Getenv("SCALE_TOKEN")

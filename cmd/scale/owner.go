@@ -61,7 +61,7 @@ func (p *place) open() (engine, error) {
 		if !errors.Is(locked, store.ErrBusy) {
 			return nil, locked
 		}
-		c, err := p.join(locked, grpcapi.DialOptions{Level: p.level, TempDir: tempDir(), Revive: p.revive, FileCache: store.FileCache(p.dir)})
+		c, err := p.join(locked, grpcapi.DialOptions{Level: p.level, TempDir: tempDir(), Revive: p.revive, FileCache: store.FileCache(fileCache())})
 		if err == nil {
 			p.mu.Lock()
 			p.joined = true
@@ -170,7 +170,7 @@ type owner struct {
 // own opens the store and serves it to this user's other processes.
 func (p *place) own() (*owner, error) {
 	s, err := store.Open(p.ctx, p.dir, store.Options{
-		WaitLock: p.patience, Level: p.level, Command: p.command, TempDir: tempDir(), Seen: agent.SeenBy(p.dir),
+		WaitLock: p.patience, Level: p.level, Command: p.command, TempDir: tempDir(), FileCache: fileCache(), Seen: agent.SeenBy(p.dir),
 	})
 	if err != nil {
 		return nil, err

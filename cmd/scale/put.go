@@ -46,7 +46,7 @@ Files that did not change since they were last put from the same PATH are not re
 those of the same path, size, times of modification and of change, inode and device, unless
 they had changed within 2 seconds before that put. --rescan reads all of them: do that now
 and then where someone might set the system's clock, or write to the disk itself, to hide a
-change. With --node all files are read each time.
+change. What is remembered is in $XDG_CACHE_HOME/scale/files or ~/.cache/scale/files.
 
 Through a node only what it lacks is sent: each PATH is cut and hashed here first.
 

@@ -33,6 +33,19 @@ func (a *app) storeDir() (dir string, isDefault bool, err error) {
 	return filepath.Join(home, ".local", "share", "scale"), true, nil
 }
 
+// fileCache returns where is remembered what the files of trees are made of, for all
+// stores and nodes; "" if the user has no place for it.
+func fileCache() string {
+	if cache := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(cache) {
+		return filepath.Join(cache, "scale", "files")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return ""
+	}
+	return filepath.Join(home, ".cache", "scale", "files")
+}
+
 // existing returns the directory of a store that exists, if need be because it has
 // just been made.
 func (a *app) existing(ctx context.Context) (string, error) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/badgerkv"
@@ -94,9 +93,7 @@ func newStore(t testing.TB, puts ...[]store.Input) string {
 
 func putAll(t testing.TB, dir string, puts ...[]store.Input) {
 	t.Helper()
-	// By that clock no file has just changed, so those of a tree are remembered.
-	later := func() time.Time { return time.Now().Add(time.Hour) }
-	s, err := store.Open(t.Context(), dir, store.Options{Now: later})
+	s, err := store.Open(t.Context(), dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,8 @@ package filecache
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -147,8 +145,8 @@ func (w *Writer) write(b []byte) {
 
 // open makes the file and writes its beginning.
 func (w *Writer) open() error {
-	err := os.Mkdir(w.dir.Path, 0o700)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	err := os.MkdirAll(w.dir.Path, 0o700)
+	if err != nil {
 		return err
 	}
 	// A name of its own, so that others who record the same tree are not disturbed. The
