@@ -113,6 +113,11 @@ func TestPartlyCompressible(t *testing.T) {
 		"base64 in the middle":    {at(base64Text(256<<10), 256<<10), 0.95},
 		"seven bits":              {sevenBits(size), 0.89},
 		"pages with text headers": {pages(size), 0.97},
+		// Of larger frames only pieces are searched.
+		"large, short repeats":      {bytes.Repeat(random(5_000), 800), 0.05},
+		"large, long repeats":       {bytes.Repeat(random(100_000), 40), 0.05},
+		"large, repeats at the end": {append(random(3<<20), bytes.Repeat(random(5_000), 200)...), 0.80},
+		"large, pages":              {pages(MaxPlain), 0.97},
 	} {
 		for _, l := range levels {
 			codec, sealed, err := newSealer(t, SealOptions{Level: l}).Seal(nil, c.plain)
