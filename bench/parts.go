@@ -66,7 +66,11 @@ const (
 // parts measures whole puts of some workloads, each into a store of its own, and their
 // stages alone. Of several rounds the one counts whose put took the median of CPU.
 func (b *surroundings) parts(ctx context.Context, r *engineReport) error {
-	for _, name := range []string{"source", "lines", "random", "files"} {
+	names := []string{"source", "lines", "random", "files"}
+	if !b.full {
+		names = names[:1]
+	}
+	for _, name := range names {
 		w := b.workloads[name]
 		var rounds []*partsResult
 		for range b.rounds {
