@@ -49,7 +49,8 @@ type uploader struct {
 	wg      sync.WaitGroup
 
 	mu   sync.Mutex
-	free [][]byte // memory of frames that have arrived; guarded by mu
+	free [][]byte // memory of frames that have arrived, the first the oldest; guarded by mu
+	size int      // of free
 }
 
 // An uploadTally is what the uploads of one dataset added.
@@ -100,24 +101,35 @@ func (u *uploader) send(f pack.Frame) error {
 
 // keep copies sealed bytes to memory of frames before.
 func (u *uploader) keep(sealed []byte) []byte {
+	return append(u.memory(len(sealed)), sealed...)
+}
+
+func (u *uploader) memory(n int) []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for i := len(u.free) - 1; i >= 0; i-- {
-		if b := u.free[i]; cap(b) >= len(sealed) {
+	for i, b := range slices.Backward(u.free) {
+		if cap(b) >= n {
 			u.free = slices.Delete(u.free, i, i+1)
-			return append(b[:0], sealed...)
+			u.size -= cap(b)
+			return b[:0]
 		}
 	}
 	const step = 256 << 10 // so that frames of about one size take each other's place
-	return append(make([]byte, 0, (len(sealed)+step-1)/step*step), sealed...)
+	return make([]byte, 0, (n+step-1)/step*step)
 }
 
-// forgo takes back the memory of frames that nothing refers to any more.
+// forgo takes back the memory of frames that nothing refers to any more. It keeps no more
+// than calls may have under way.
 func (u *uploader) forgo(frames []pack.Frame) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, f := range frames {
 		u.free = append(u.free, f.Sealed)
+		u.size += cap(f.Sealed)
+	}
+	for u.size > uploadCalls*(uploadSealed+compress.MaxPlain) {
+		u.size -= cap(u.free[0])
+		u.free = slices.Delete(u.free, 0, 1)
 	}
 }
 

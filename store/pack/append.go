@@ -48,7 +48,7 @@ func (p *Files) append(f *Frame) (Loc, error) {
 	}
 	loc := Loc{Pack: p.tail.Pack, Off: p.tail.End, Len: uint32(n)}
 	p.header = appendHeader(p.header[:0], f, loc.Pack, loc.Off)
-	large := n >= directMin && p.d.begin(p.w.Name())
+	large := n >= directMin && p.d.begin(p.w)
 	var err error
 	if large {
 		err = p.d.writeAt(p.w, int64(loc.Off), p.header, f.Sealed)

@@ -28,15 +28,18 @@ type direct struct {
 	off bool     // the file system does not take direct writes
 }
 
-// begin makes d ready for pack name and says whether it is.
-func (d *direct) begin(name string) bool {
+// begin makes d ready for the pack that w is open on, and says whether it is.
+func (d *direct) begin(w *os.File) bool {
 	if d.off {
 		return false
 	}
 	if d.f != nil {
 		return true
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
+	f, err := os.OpenFile(w.Name(), os.O_WRONLY|unix.O_DIRECT|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		err = sameFile(f, w)
+	}
 	if err == nil && d.mem == nil {
 		d.mem, err = unix.Mmap(-1, 0, MaxFrame+directAlign, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		d.buf = d.mem
@@ -51,6 +54,18 @@ func (d *direct) begin(name string) bool {
 	}
 	d.f = f
 	return true
+}
+
+// sameFile is an error if a is open on another file than b: the name leads elsewhere by now.
+func sameFile(a, b *os.File) error {
+	was, err := b.Stat()
+	if err != nil {
+		return err
+	}
+	if is, err := a.Stat(); err != nil || !os.SameFile(is, was) {
+		return errors.Join(err, errors.New("another file has its name"))
+	}
+	return nil
 }
 
 // end lets go of the pack.

@@ -1,8 +1,10 @@
 package pack
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/koii-network/scale/compress"
@@ -103,4 +105,31 @@ func last(locs []Loc, pack uint32) (end uint64) {
 		}
 	}
 	return end
+}
+
+// TestDirectMoved puts another file where the pack was: it is not written to.
+func TestDirectMoved(t *testing.T) {
+	for name, put := range map[string]func(other, pack string) error{"link": os.Symlink, "file": os.Link} {
+		p := openFiles(t, t.TempDir(), Options{}, Tail{})
+		seed := rand.NewChaCha8([32]byte{1})
+		small := randomFrame(seed, 1, 100, 100)
+		loc := mustAppend(t, p, small)
+		pack, other := p.w.Name(), filepath.Join(t.TempDir(), "other")
+		if err := os.WriteFile(other, []byte("kept"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Rename(pack, pack+".moved"), put(other, pack)); err != nil {
+			t.Fatal(err)
+		}
+		large := randomFrame(seed, 1, compress.MaxPlain, 2*directMin)
+		at := mustAppend(t, p, large)
+		if b, err := os.ReadFile(other); err != nil || string(b) != "kept" {
+			t.Errorf("%s: %d bytes are in the other file, %v", name, len(b), err)
+		}
+		if err := errors.Join(os.Remove(pack), os.Rename(pack+".moved", pack)); err != nil {
+			t.Fatal(err)
+		}
+		wantFrame(t, p, loc, small)
+		wantFrame(t, p, at, large)
+	}
 }
