@@ -147,11 +147,12 @@ func cut(s string) string {
 	return s
 }
 
-// What is signed at different times, and packed into frames at another end, differs in these.
+// What is signed at different times, and packed into frames at another end, differs in these;
+// and a file is read again by as many puts as come soon after it was written.
 var (
 	anyTime  = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 	anyEntry = regexp.MustCompile(`bafyrei[a-z2-7]{52}`)
-	anySpan  = regexp.MustCompile(`"(seconds|stored_bytes)":[0-9.e-]+`)
+	anySpan  = regexp.MustCompile(`"(seconds|stored_bytes|unread_bytes)":[0-9.e-]+`)
 	anyPacks = regexp.MustCompile(`[0-9]+ frames`)
 )
 
