@@ -9,6 +9,7 @@ import (
 	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
+	"github.com/koii-network/scale/store/rowpack"
 )
 
 // A deposit is what one put hands to the writer, and what it has to wait for. It may
@@ -181,23 +182,26 @@ func (d *deposit) put(ctx context.Context, c ingest.NewChunk) (*bin, error) {
 // Node implements dag.Sink.
 func (d *deposit) Node(digest dag.Digest, block []byte) error {
 	key := digestKey(rowNode, digest)
-	return d.row(digest, key, func(rows *batches) { rows.set(key, block) })
+	return d.row(digest, key, block, (*rowpack.Packer).Node, func(rows *batches, value []byte) { rows.set(key, value) })
 }
 
 // Row implements dag.Sink.
 func (d *deposit) Row(h dag.Hash, row []byte) error {
-	return d.row(h, commitmentKey(h, 0), func(rows *batches) {
+	return d.row(h, commitmentKey(h, 0), row, (*rowpack.Packer).Row, func(rows *batches, value []byte) {
 		// The first part says that the row is there, so it is written last. The last
 		// one is shorter than the others, and so may be empty.
-		for part := len(row) / rowPart; part >= 0; part-- {
-			rows.set(commitmentKey(h, part), row[part*rowPart:min(len(row), (part+1)*rowPart)])
+		for part := len(value) / rowPart; part >= 0; part-- {
+			rows.set(commitmentKey(h, part), value[part*rowPart:min(len(value), (part+1)*rowPart)])
 		}
 	})
 }
 
-// row hands in rows under a name, unless those are there or on their way. Key is the
-// row that is committed last.
-func (d *deposit) row(name [32]byte, key []byte, set func(*batches)) error {
+// A packFunc is one of rowpack.Packer.
+type packFunc func(p *rowpack.Packer, dst, value []byte) ([]byte, bool)
+
+// row hands in what has a name, unless it is there or on its way. Key is the row that is
+// committed last. Set is given the value as it is to be stored.
+func (d *deposit) row(name [32]byte, key, value []byte, pack packFunc, set func(*batches, []byte)) error {
 	w := d.w
 	has, err := w.s.kv.Has(d.ctx, key)
 	if err != nil {
@@ -208,6 +212,14 @@ func (d *deposit) row(name [32]byte, key []byte, set func(*batches)) error {
 	}
 	if err := w.admit(d.ctx, d); err != nil {
 		return err
+	}
+	if w.s.format >= formatPacked { // without the lock: it takes 10 to 30 µs
+		buf := w.s.buffers.take()
+		defer w.s.buffers.give(buf)
+		var shrunk bool
+		if *buf, shrunk = pack(w.s.packer, *buf, value); shrunk {
+			value = *buf
+		}
 	}
 	w.mu.Lock()
 	if b, ok := w.rows[name]; ok {
@@ -220,7 +232,7 @@ func (d *deposit) row(name [32]byte, key []byte, set func(*batches)) error {
 		return err
 	}
 	b := w.bins[d.kind]
-	set(&b.rows)
+	set(&b.rows, value)
 	b.names = append(b.names, name)
 	w.rows[name] = b
 	d.touch(b)

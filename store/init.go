@@ -20,9 +20,15 @@ import (
 	"github.com/koii-network/scale/dag/ledger"
 )
 
-// Format is the number of the store's layout. Numbers are append-only: a store of
-// a higher number is refused, a lower one is read or upgraded.
-const Format = 1
+// Format is the number of the layout of stores that are made. Numbers are append-only: a
+// store of a higher number is refused, one of a lower stays what it is and is read and
+// written as such.
+const Format = formatPacked
+
+const (
+	formatPlain  = 1
+	formatPacked = 2 // nodes and commitment rows may be packed
+)
 
 // What is in a store's directory.
 const (
@@ -256,8 +262,8 @@ func readConfig(dir string) (config, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return config{}, fmt.Errorf("%s: %w (%v)", path, ErrCorrupt, err)
 	}
-	if c.Format != Format {
-		return config{}, fmt.Errorf("store %s has format %d, this build reads %d: %w; use a newer scale", dir, c.Format, Format, ErrFormat)
+	if c.Format < formatPlain || c.Format > Format {
+		return config{}, fmt.Errorf("store %s has format %d, this build reads %d to %d: %w; use a newer scale", dir, c.Format, formatPlain, Format, ErrFormat)
 	}
 	if c.FrameSize < 0 || c.FrameSize > MaxFrame {
 		return config{}, fmt.Errorf("%s: frames of %d bytes: %w", path, c.FrameSize, ErrCorrupt)

@@ -21,17 +21,21 @@ import (
 	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
+	"github.com/koii-network/scale/store/rowpack"
 )
 
 // A Store is an open store directory. It is safe for concurrent use.
 type Store struct {
 	dir      string
+	format   int // of its layout
 	opt      Options
 	log      *slog.Logger
 	lock     *Lock
 	kv       kv.Store
 	packs    pack.Store
 	opener   *compress.Opener
+	packer   *rowpack.Packer
+	buffers  rowBuffers
 	verifier note.Verifier
 	vkey     string
 	frames   *frameCache
@@ -169,7 +173,7 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
+	s := &Store{dir: dir, format: c.Format, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
 	s.prover, s.inclusions = dag.NewProver(s, proverBytes), ledger.NewProver(tiles{s})
 	s.pools = ingest.NewPools(ingest.PoolOptions{})
 	s.openers.slots = make(chan struct{}, ingest.Workers())
@@ -191,6 +195,9 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 		s.log.Warn("ballast", "err", err)
 	}
 	if s.opener, err = compress.NewOpener(); err != nil {
+		return nil, err
+	}
+	if s.packer, err = rowpack.New(s.opener); err != nil {
 		return nil, err
 	}
 	db, err := badgerkv.Open(filepath.Join(dir, kvDir), badgerkv.Options{Logger: o.Logger, Bulk: o.bulk})
@@ -367,7 +374,7 @@ func (s *Store) stop(err error) error {
 func storeError(err error) error {
 	for _, m := range [...]struct{ from, to error }{
 		{kv.ErrNoSpace, ErrNoSpace}, {pack.ErrNoSpace, ErrNoSpace},
-		{kv.ErrCorrupt, ErrCorrupt}, {pack.ErrCorrupt, ErrCorrupt}, {compress.ErrCorrupt, ErrCorrupt},
+		{kv.ErrCorrupt, ErrCorrupt}, {pack.ErrCorrupt, ErrCorrupt}, {compress.ErrCorrupt, ErrCorrupt}, {rowpack.ErrCorrupt, ErrCorrupt},
 		{ledger.ErrCorrupt, ErrCorrupt}, {ledger.ErrConflict, ErrConflict}, {kv.ErrNotFound, ErrNotFound},
 		{dag.ErrNotFound, ErrNotFound}, {dag.ErrPath, ErrInvalid}, {dag.ErrRange, ErrInvalid}, {dag.ErrFormat, ErrCorrupt},
 		{dag.ErrCorrupt, ErrCorrupt},

@@ -14,8 +14,8 @@ import (
 // describes keys and values byte by byte.
 const (
 	rowChunk      = 'b' // chunk digest -> where its bytes are
-	rowNode       = 'd' // node digest -> dag-pb block
-	rowCommitment = 'm' // row name, part -> part of a commitment row
+	rowNode       = 'd' // node digest -> dag-pb block, as it is or packed
+	rowCommitment = 'm' // row name, part -> part of a commitment row, as it is or packed
 	rowEntry      = 'e' // entry digest -> dag-cbor block
 	rowIndex      = 'i' // entry index -> entry digest
 	rowPosition   = 'x' // entry digest -> entry index
@@ -31,7 +31,7 @@ const (
 	rowTotals     = 's' // running totals of chunks, plain and packed bytes
 )
 
-// rowPart is the most of one commitment row that is kept under one key. A row of 256
+// rowPart is the most of one commitment row, packed or not, that is kept under one key. A row of 256
 // leaves with paths of 4 KiB is larger than the key-value contract allows, and one that
 // is longer than a block of Badger's tables costs it several times its length in memory.
 const rowPart = 12 << 10

@@ -31,10 +31,11 @@ var layers = map[string]struct{ imports, tests []string }{
 	"store/badgerkv":  {imports: []string{"store/kv"}, tests: []string{"store/storetest"}},
 	"store/pack":      {imports: []string{"compress"}, tests: []string{"store/storetest"}},
 	"store/storetest": {imports: []string{"compress", "store/kv", "store/pack"}, tests: []string{"store/badgerkv"}},
+	"store/rowpack":   {imports: []string{"compress"}, tests: []string{"dag"}},
 	"store/filecache": {imports: []string{"dag", "dag/fstree"}},
 	"store/ingest":    {imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/fstree", "store/filecache", "store/pack"}},
 	"store": {
-		imports: []string{"compress", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/filecache", "store/ingest", "store/kv", "store/pack"},
+		imports: []string{"compress", "dag", "dag/audit", "dag/chunk", "dag/extsort", "dag/fstree", "dag/ledger", "dag/proof", "store/badgerkv", "store/filecache", "store/ingest", "store/kv", "store/pack", "store/rowpack"},
 		tests:   []string{"anchor", "store/check", "store/storetest"},
 	},
 	"store/check": {
@@ -66,7 +67,7 @@ var layers = map[string]struct{ imports, tests []string }{
 	// bench drives the binary as its users do, what the binary has no verb for by its API, the
 	// engine for ranges and proofs, which take less than starting a process, and the stages of
 	// a put one by one. Anchors it measures without the binary, against the local chains.
-	"bench": {imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "compress", "dag", "dag/proof", "proto/scale/v1", "store", "store/badgerkv", "store/ingest", "store/kv", "store/pack"}},
+	"bench": {imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "compress", "dag", "dag/proof", "proto/scale/v1", "store", "store/badgerkv", "store/ingest", "store/kv", "store/pack", "store/rowpack"}},
 }
 
 // owners names the packages that alone may import a library (or one below it), so
