@@ -20,6 +20,7 @@ import (
 	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
+	"github.com/koii-network/scale/store/rowpack"
 )
 
 type partTime struct{ cpu, wall time.Duration }
@@ -31,6 +32,7 @@ type line struct {
 	kv      *badgerkv.KV
 	packs   *pack.Files
 	sealer  *compress.Sealer
+	packer  *rowpack.Packer
 	took    map[string]partTime
 
 	size  int64
@@ -42,6 +44,7 @@ type line struct {
 	frame   []byte
 	chunks  []pack.Chunk // of the frame
 	sealed  []byte
+	packed  []byte     // node or row of the commitment
 	pending int        // plain bytes since the last flush
 	index   []kv.Batch // rows of chunks
 	rows    []kv.Batch // nodes and rows of the commitment
@@ -55,6 +58,9 @@ func newLine(ctx context.Context, scratch string) (_ *line, err error) {
 		return nil, err
 	}
 	if l.sealer, err = compress.NewSealer(compress.SealOptions{}); err != nil {
+		return nil, err
+	}
+	if l.packer, err = rowpack.New(nil); err != nil { // opens nothing
 		return nil, err
 	}
 	packs := filepath.Join(scratch, "packs")
@@ -407,12 +413,20 @@ func chunkKey(d dag.Digest) []byte { return append([]byte{'b'}, d[:]...) }
 
 // Node implements dag.Sink.
 func (l *line) Node(d dag.Digest, block []byte) error {
+	var shrunk bool
+	if l.packed, shrunk = l.packer.Node(l.packed, block); shrunk {
+		block = l.packed
+	}
 	l.rows = addRow(l.rows, append([]byte{'d'}, d[:]...), block)
 	return nil
 }
 
 // Row implements dag.Sink.
 func (l *line) Row(h dag.Hash, row []byte) error {
+	var shrunk bool
+	if l.packed, shrunk = l.packer.Row(l.packed, row); shrunk {
+		row = l.packed
+	}
 	part := byte(0)
 	for piece := range slices.Chunk(row, partsRow) {
 		l.rows = addRow(l.rows, append(append([]byte{'m'}, h[:]...), part), piece)

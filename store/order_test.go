@@ -13,10 +13,12 @@ import (
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
+	"github.com/koii-network/scale/store/rowpack"
 )
 
 // An orderly key-value store refuses rows that point at what is not durable.
@@ -24,6 +26,7 @@ type orderly struct {
 	kv.Store
 	t      *testing.T
 	synced *atomic.Pointer[pack.Tail]
+	packer *rowpack.Packer
 }
 
 func (o *orderly) Commit(ctx context.Context, b *kv.Batch) error {
@@ -46,7 +49,12 @@ func (o *orderly) Commit(ctx context.Context, b *kv.Batch) error {
 				o.t.Errorf("row of a chunk at %d to %d of pack %d, synced to %+v", off, off+size, number, t)
 			}
 		case 'd':
-			node, err := merkledag.DecodeProtobuf(r.Value)
+			value, err := o.packer.Open(nil, r.Value, dag.MaxBlock)
+			if err != nil {
+				o.t.Error(err)
+				continue
+			}
+			node, err := merkledag.DecodeProtobuf(value)
 			if err != nil {
 				o.t.Error(err)
 				continue
@@ -85,12 +93,27 @@ func (o *orderlyPacks) Sync(ctx context.Context) error {
 	return err
 }
 
+// newPacker returns what opens nodes and commitment rows as they are stored.
+func newPacker(t testing.TB) *rowpack.Packer {
+	t.Helper()
+	o, err := compress.NewOpener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.Close)
+	p, err := rowpack.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // newOrderly returns a harness whose writes are checked for their order.
 func newOrderly(t *testing.T) (*harness, *orderlyPacks) {
 	synced, packs := new(atomic.Pointer[pack.Tail]), new(orderlyPacks)
 	h := newHarness(t, store.Options{
 		FrameSize: 100 << 10,
-		WrapKV:    func(s kv.Store) kv.Store { return &orderly{s, t, synced} },
+		WrapKV:    func(s kv.Store) kv.Store { return &orderly{s, t, synced, newPacker(t)} },
 		WrapPacks: func(s pack.Store) pack.Store {
 			tail := s.Tail()
 			synced.Store(&tail)

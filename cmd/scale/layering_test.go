@@ -40,7 +40,7 @@ var layers = map[string]struct{ imports, tests []string }{
 	},
 	"store/check": {
 		imports: []string{"compress", "dag", "dag/chunk", "dag/extsort", "dag/ledger", "dag/proof", "store/badgerkv", "store/kv", "store/pack"},
-		tests:   []string{"store", "store/storetest"},
+		tests:   []string{"store", "store/rowpack", "store/storetest"},
 	},
 	"anchor":           {imports: []string{"dag/ledger"}, tests: []string{"anchor/extension", "anchor/k2", "anchor/arweave", "dag", "dag/proof", "store"}},
 	"anchor/endpoint":  {imports: []string{"anchor"}, tests: []string{"anchor/anchortest"}},

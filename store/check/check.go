@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag/extsort"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store/badgerkv"
@@ -140,6 +141,8 @@ type checker struct {
 	dir      string
 	opt      Options
 	verifier note.Verifier // nil when the configuration is damaged
+	format   int           // the newest when the configuration is damaged
+	opener   *compress.Opener
 	mark     *ledger.Checkpoint
 	db       kv.Reader // nil when it cannot be opened
 	scanned  bool      // every row was seen
@@ -159,8 +162,12 @@ type checker struct {
 // reported, not returned: an error means that the check could not be carried
 // through.
 func Run(ctx context.Context, dir string, o Options) (Summary, error) {
-	c := &checker{dir: dir, opt: o, kinds: map[string]uint64{}}
-	err := c.run(ctx)
+	c := &checker{dir: dir, opt: o, kinds: map[string]uint64{}, format: formatPacked}
+	var err error
+	if c.opener, err = compress.NewOpener(); err == nil {
+		err = c.run(ctx)
+		c.opener.Close()
+	}
 	c.flush()
 	if err != nil {
 		err = fmt.Errorf("check store %s: %w", dir, err)

@@ -12,10 +12,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/badgerkv"
 	"github.com/koii-network/scale/store/check"
 	"github.com/koii-network/scale/store/kv"
+	"github.com/koii-network/scale/store/rowpack"
 )
 
 // noise returns bytes that do not compress.
@@ -221,6 +224,25 @@ func rowsOf(t testing.TB, db kv.Store, prefix string) (rows []kv.Row) {
 		t.Fatalf("no rows begin with %q", prefix)
 	}
 	return rows
+}
+
+// opened returns a node or commitment row as it was before it was packed.
+func opened(t testing.TB, value []byte) []byte {
+	t.Helper()
+	o, err := compress.NewOpener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	p, err := rowpack.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.Open(nil, value, dag.MaxRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func wantSound(t testing.TB, dir string, o check.Options) check.Summary {

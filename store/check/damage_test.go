@@ -212,10 +212,34 @@ func TestDamage(t *testing.T) {
 
 func TestNewerFormat(t *testing.T) {
 	dir := copySmall(t)
-	changeFile("scale.json", func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 1`), []byte(`"format": 2`), 1) })(t, dir)
-	if _, err := check.Run(t.Context(), dir, check.Options{}); !errors.Is(err, check.ErrFormat) {
-		t.Errorf("got %v", err)
+	for _, format := range []string{"3", "0", "-1"} {
+		changeFile("scale.json", func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 2`), []byte(`"format": `+format), 1) })(t, dir)
+		if _, err := check.Run(t.Context(), dir, check.Options{}); !errors.Is(err, check.ErrFormat) {
+			t.Errorf("format %s: %v", format, err)
+		}
+		changeFile("scale.json", func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": `+format), []byte(`"format": 2`), 1) })(t, dir)
 	}
+	wantSound(t, dir, check.Options{})
+}
+
+// A store of format 1 is sound as long as nothing in it is packed.
+func TestOlderFormat(t *testing.T) {
+	older := changeFile("scale.json", func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 2`), []byte(`"format": 1`), 1) })
+	dir := copySmall(t)
+	older(t, dir)
+	found, sum := run(t, dir, check.Options{})
+	var rows, datasets bool
+	for _, f := range found {
+		rows = rows || strings.Contains(f.What, "must not be in a store of format 1")
+		datasets = datasets || strings.Contains(f.What, "node of its DAG does not hash")
+	}
+	if sum.Sound() || !rows || !datasets {
+		t.Errorf("%+v, %v", sum, found)
+	}
+	dir = newStore(t)
+	older(t, dir)
+	putAll(t, dir, []store.Input{{Name: "tree", Path: tree(t)}})
+	wantSound(t, dir, check.Options{ReadData: true})
 }
 
 func TestCanceled(t *testing.T) {

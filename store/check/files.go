@@ -16,9 +16,6 @@ import (
 	"github.com/koii-network/scale/dag/ledger"
 )
 
-// format is the number of the layout that this package reads.
-const format = 1
-
 // checkConfig reads scale.json, without which no signature can be checked. It
 // returns an error only for a format that is not known.
 func (c *checker) checkConfig() error {
@@ -40,9 +37,10 @@ func (c *checker) checkConfig() error {
 	if err := json.Unmarshal(b, &conf); err != nil {
 		return bad("%v", err)
 	}
-	if conf.Format != format {
-		return fmt.Errorf("%w %d, this build reads %d", ErrFormat, conf.Format, format)
+	if conf.Format < formatPlain || conf.Format > formatPacked {
+		return fmt.Errorf("%w %d, this build reads %d to %d", ErrFormat, conf.Format, formatPlain, formatPacked)
 	}
+	c.format = conf.Format
 	v, err := note.NewVerifier(conf.VKey)
 	if err != nil {
 		return bad("the log's public key: %v", err)

@@ -34,7 +34,7 @@ func (c *checker) node(ctx context.Context, d hash) (node, error) {
 	if err != nil || b == nil {
 		return node{loss: nodeMissing}, err
 	}
-	if sha256.Sum256(b) != d {
+	if b, err = c.unpack(b, dag.MaxBlock); err != nil || sha256.Sum256(b) != d {
 		return node{loss: nodeDamaged}, nil
 	}
 	n, ok := parseNode(b)

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
@@ -37,11 +36,6 @@ func openPack(dir string, n uint32) (*packFile, error) {
 // readPacks goes through the packs in order: one goroutine finds the frames by
 // their headers, the others look at each.
 func (c *checker) readPacks(ctx context.Context, dir string, numbers []uint32, last tail) error {
-	opener, err := compress.NewOpener()
-	if err != nil {
-		return err
-	}
-	defer opener.Close()
 	w := &packWalk{checker: c, free: make(chan *frame, 2*workers), work: make(chan *frame, 2*workers)}
 	for range cap(w.free) {
 		w.free <- new(frame)
@@ -64,7 +58,7 @@ func (c *checker) readPacks(ctx context.Context, dir string, numbers []uint32, l
 			// After an error the frames are still taken, so that nobody waits for ever.
 			for f := range w.work {
 				if ctx.Err() == nil {
-					if err := c.checkFrame(ctx, f, opener, &b); err != nil {
+					if err := c.checkFrame(ctx, f, &b); err != nil {
 						stop(err)
 					}
 				}
@@ -170,11 +164,11 @@ func (w *packWalk) frames(ctx context.Context, p *packFile) error {
 
 // checkFrame compares a frame's chunks with their index rows, and their bytes
 // with their names if that was asked for.
-func (c *checker) checkFrame(ctx context.Context, f *frame, o *compress.Opener, b *buffers) error {
+func (c *checker) checkFrame(ctx context.Context, f *frame, b *buffers) error {
 	var bad []hash
 	if c.opt.ReadData {
 		var err error
-		if bad, err = f.open(o, b); err != nil {
+		if bad, err = f.open(c.opener, b); err != nil {
 			c.addStretch(f.file.number, stretch{from: f.off, to: f.off + f.length(), why: err.Error()})
 			return nil
 		}

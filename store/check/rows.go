@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store/kv"
 )
@@ -102,12 +103,14 @@ func (c *checker) checkRow(r kv.Row) error {
 	switch k[0] {
 	case 'b':
 		return c.scanChunkRow(k, v)
-	case 'd', 'e':
-		err := shape(33, true)
-		if err == nil && sha256.Sum256(v) != hash(k[1:]) {
-			err = errors.New("its bytes do not hash to its name")
+	case 'e':
+		return checkBlock(k, v)
+	case 'd':
+		b, err := c.unpack(v, dag.MaxBlock)
+		if err == nil {
+			err = checkBlock(k, b)
 		}
-		if err != nil && k[0] == 'd' {
+		if err != nil {
 			c.forgetLater(k)
 		}
 		return err
@@ -158,6 +161,17 @@ func (c *checker) checkRow(r kv.Row) error {
 		return nil
 	}
 	return errors.New("no row of a store begins like this")
+}
+
+// checkBlock checks a block that is named by its digest.
+func checkBlock(key, block []byte) error {
+	if len(key) != 33 {
+		return errShape
+	}
+	if sha256.Sum256(block) != hash(key[1:]) {
+		return errors.New("its bytes do not hash to its name")
+	}
+	return nil
 }
 
 func (t *tally) add(o tally) {
@@ -320,7 +334,11 @@ func (c *checker) endCommitmentRow() {
 		return
 	}
 	p.open = false
-	_, name, err := parseRow(p.bytes)
+	var name hash
+	b, err := c.unpack(p.bytes, maxRow)
+	if err == nil {
+		_, name, err = parseRow(b)
+	}
 	switch {
 	case p.broken || !p.done:
 		err = errors.New("a part of it is missing, or too long")
@@ -358,9 +376,10 @@ func (c *checker) loadRow(ctx context.Context, name hash) (byte, error) {
 			break
 		}
 	}
-	typ, got, err := parseRow(b)
-	if err != nil || got != name {
-		return 0, nil
+	if b, err := c.unpack(b, maxRow); err == nil {
+		if typ, got, err := parseRow(b); err == nil && got == name {
+			return typ, nil
+		}
 	}
-	return typ, nil
+	return 0, nil
 }
