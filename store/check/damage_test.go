@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/check"
 	"github.com/koii-network/scale/store/kv"
 )
