@@ -15,19 +15,13 @@ const (
 	formatPacked = 2
 )
 
-var (
-	errPacked   = errors.New("it is packed, and cannot be opened")
-	errTooEarly = errors.New("it is packed, which it must not be in a store of format 1")
-)
+var errPacked = errors.New("it is packed, and cannot be opened")
 
 // unpack returns a node or a commitment row, of at most so many bytes, as it was before it
 // was packed, if it was.
 func (c *checker) unpack(b []byte, most uint64) ([]byte, error) {
-	if len(b) == 0 || b[0] != packMark {
+	if !isPacked(b) {
 		return b, nil
-	}
-	if c.format < formatPacked {
-		return nil, errTooEarly
 	}
 	r := reader{rest: b[1:]}
 	count, size := r.uvarint(), r.uvarint()
@@ -57,4 +51,15 @@ func (c *checker) unpack(b []byte, most uint64) ([]byte, error) {
 		return nil, errPacked
 	}
 	return plain, nil
+}
+
+func isPacked(b []byte) bool { return len(b) > 0 && b[0] == packMark }
+
+// checkFormat looks for packed rows in a store of a format that has none. They are read all
+// the same: it is the number that is wrong.
+func (c *checker) checkFormat() {
+	if c.format < formatPacked && c.rows.packed > 0 {
+		c.errorf("scale.json", "bring scale.json back from a backup, or set its format to 2 again",
+			"%d rows are packed, which a store of format %d does not have: a build that reads no other takes them for damaged", c.rows.packed, c.format)
+	}
 }

@@ -21,7 +21,7 @@ func newUnpacker(t testing.TB) (*checker, *rowpack.Packer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{format: formatPacked, opener: o}, p
+	return &checker{opener: o}, p
 }
 
 // packedRows are nodes and rows of leaves as they are stored.
@@ -63,10 +63,6 @@ func TestUnpack(t *testing.T) {
 		changed[i] ^= 0x11
 		agree(t, c, p, changed)
 		agree(t, c, p, shortest[:i])
-	}
-	c.format = formatPlain
-	if _, err := c.unpack(packed[0], maxRow); err == nil {
-		t.Error("a packed row in a store of format 1")
 	}
 	if got, err := c.unpack(plain[0], maxRow); err != nil || !bytes.Equal(got, plain[0]) {
 		t.Error(err)

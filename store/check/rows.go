@@ -19,6 +19,7 @@ type rowCounts struct {
 	of     [256]uint64 // rows by first byte of their key
 	plain  uint64      // bytes of the chunks that have a sound row
 	sound  uint64      // chunk rows that are sound by themselves
+	packed uint64      // nodes and commitment rows that are packed
 	totals *tally
 	tail   *tail
 
@@ -79,6 +80,7 @@ func (c *checker) scanRows(ctx context.Context) error {
 		}
 	}
 	c.endCommitmentRow()
+	c.checkFormat()
 	c.sum.Rows, c.scanned = n, true
 	return nil
 }
@@ -106,6 +108,9 @@ func (c *checker) checkRow(r kv.Row) error {
 	case 'e':
 		return checkBlock(k, v)
 	case 'd':
+		if isPacked(v) {
+			c.rows.packed++
+		}
 		b, err := c.unpack(v, dag.MaxBlock)
 		if err == nil {
 			err = checkBlock(k, b)
@@ -335,6 +340,9 @@ func (c *checker) endCommitmentRow() {
 	}
 	p.open = false
 	var name hash
+	if isPacked(p.bytes) {
+		c.rows.packed++
+	}
 	b, err := c.unpack(p.bytes, maxRow)
 	if err == nil {
 		_, name, err = parseRow(b)
