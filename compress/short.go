@@ -9,8 +9,8 @@ import (
 
 // A ShortSealer seals runs of a few kilobytes, such as rows of an index, with the fastest
 // encoder. It is safe for concurrent use: it has as many encoders as Go runs goroutines at
-// once, of 0.4 MiB each, made when they are first needed, and who comes when all are busy
-// waits.
+// once, made when one is first needed, and who comes when all are busy waits. They take
+// 0.3 MiB each, and 0.8 after a run of more than 128 KiB.
 type ShortSealer struct{ e *zstd.Encoder }
 
 // shortWindow is how far back a ShortSealer looks for repetitions.
