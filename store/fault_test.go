@@ -358,8 +358,10 @@ func TestFormats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, to := range map[error]string{store.ErrFormat: `"format": 2`, store.ErrCorrupt: `"format": "one"`} {
-		if err := os.WriteFile(path, bytes.Replace(b, []byte(`"format": 1`), []byte(to), 1), 0o600); err != nil {
+	for to, want := range map[string]error{
+		`"format": 3`: store.ErrFormat, `"format": 0`: store.ErrFormat, `"format": -1`: store.ErrFormat, `"format": "one"`: store.ErrCorrupt,
+	} {
+		if err := os.WriteFile(path, bytes.Replace(b, []byte(`"format": 2`), []byte(to), 1), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := store.Open(h.ctx, h.dir, store.Options{}); !errors.Is(err, want) {
