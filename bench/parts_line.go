@@ -32,6 +32,7 @@ type line struct {
 	kv      *badgerkv.KV
 	packs   *pack.Files
 	sealer  *compress.Sealer
+	opener  *compress.Opener
 	packer  *rowpack.Packer
 	took    map[string]partTime
 
@@ -60,7 +61,10 @@ func newLine(ctx context.Context, scratch string) (_ *line, err error) {
 	if l.sealer, err = compress.NewSealer(compress.SealOptions{}); err != nil {
 		return nil, err
 	}
-	if l.packer, err = rowpack.New(nil); err != nil { // opens nothing
+	if l.opener, err = compress.NewOpener(); err != nil {
+		return nil, err
+	}
+	if l.packer, err = rowpack.New(l.opener); err != nil {
 		return nil, err
 	}
 	packs := filepath.Join(scratch, "packs")
@@ -77,7 +81,10 @@ func newLine(ctx context.Context, scratch string) (_ *line, err error) {
 	return l, nil
 }
 
-func (l *line) close() error { return errors.Join(l.tree.Close(), l.packs.Close(), l.kv.Close()) }
+func (l *line) close() error {
+	l.opener.Close()
+	return errors.Join(l.tree.Close(), l.packs.Close(), l.kv.Close())
+}
 
 // do adds what a step takes to its stage. The CPU is that of the process: the collector
 // and what the index does in the background count for the stage that runs meanwhile.

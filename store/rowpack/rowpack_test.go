@@ -275,6 +275,25 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
+// What does not open again is stored as it is.
+func TestCompared(t *testing.T) {
+	o, err := compress.NewOpener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rowpack.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, shrunk := p.Node(nil, []byte(links(10))); !shrunk {
+		t.Error("ten links are not packed")
+	}
+	o.Close()
+	if _, shrunk := p.Node(nil, []byte(links(10))); shrunk {
+		t.Error("ten links are packed, and cannot be opened")
+	}
+}
+
 // One Packer serves many goroutines.
 func TestConcurrent(t *testing.T) {
 	s, p := build(t), newPacker(t)
