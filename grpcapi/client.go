@@ -20,6 +20,9 @@ var (
 	// ErrUnreachable: there is no connection to the node, or it broke. Of a call that
 	// changes something it is then not known whether it was carried out.
 	ErrUnreachable = errors.New("node not reachable")
+	// ErrTrust: there can be no TLS between this client and the node until one of them is set
+	// up in another way. A TrustError says why. Nothing was sent.
+	ErrTrust = errors.New("no TLS with the node that both ends trust")
 	// ErrLater: the node turns calls away for now, and still did after several tries.
 	ErrLater = errors.New("node has no time")
 	// ErrOutcome: the connection broke before the node had said whether it recorded what it
@@ -68,9 +71,9 @@ type DialOptions struct {
 }
 
 // A Client uses a node as a *store.Store is used: its methods have the same meaning, and
-// their errors are of the same classes, of ErrUnreachable and ErrNode, or of the classes of
-// the node: ErrToken, ErrScope, ErrLimit, ErrTooSlow, ErrClosing, ErrInternal. It is safe
-// for concurrent use.
+// their errors are of the same classes, of ErrUnreachable, ErrTrust and ErrNode, or of the
+// classes of the node: ErrToken, ErrScope, ErrLimit, ErrTooSlow, ErrClosing, ErrInternal. It
+// is safe for concurrent use.
 //
 // What comes from the node is bounded and checked before it is used: names, paths and their
 // order, sizes, digests, signatures of proofs. What a node says of its ledger is its word;

@@ -155,7 +155,7 @@ func (o *DialOptions) networkOptions(target string) ([]grpc.DialOption, error) {
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+		opts = append(opts, new(trust).options(credentials.NewTLS(config))...)
 		local = false // what is at the other end is shown by its certificate
 	}
 	if token != "" {

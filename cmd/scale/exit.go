@@ -52,6 +52,7 @@ var exitCodes = []struct {
 	{errUsage, exitUsage},
 	{errInterrupted, exitFailed},
 	{errSkipped, exitSkipped},
+	{grpcapi.ErrTrust, exitFailed},
 	{grpcapi.ErrUnreachable, exitElsewhere},
 	{grpcapi.ErrClosing, exitElsewhere},
 	{grpcapi.ErrLater, exitElsewhere},

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -64,7 +67,40 @@ func (a *app) dial(cmd *cobra.Command, level compress.Level) (*grpcapi.Client, e
 	if address == "" {
 		address = os.Getenv("SCALE_NODE")
 	}
-	return grpcapi.Dial(cmd.Context(), address, o)
+	c, err := grpcapi.Dial(cmd.Context(), address, o)
+	if err != nil {
+		return nil, trustHint(err)
+	}
+	return c, nil
+}
+
+// trustHint adds to an error of TLS which flag helps, where one does.
+func trustHint(err error) error {
+	var untrusted *grpcapi.TrustError
+	if !errors.As(err, &untrusted) {
+		return err
+	}
+	hint := ""
+	var notTLS tls.RecordHeaderError
+	var otherName x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var noRoots x509.SystemRootsError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case untrusted.Refused:
+		hint = "--node-cert FILE and --node-key FILE show it one that an authority of its --client-ca has signed"
+	case errors.As(err, &notTLS):
+		hint = "if it does without TLS, leave --node-ca, --node-name and --node-cert out; on another machine --node-insecure-no-tls does so too"
+	case errors.As(err, &otherName):
+		hint = "if it is the right node, --node-name NAME says what its certificate is made out to"
+	case errors.As(err, &unknown), errors.As(err, &noRoots):
+		hint = "--node-ca FILE names the authorities to trust"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		hint = "the node needs a new certificate, or this machine the right time"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, hint)
 }
 
 // nodeLog tells people what the client has to say: that it repeats a call.
