@@ -6,8 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/koii-network/scale/dag/audit"
+	"github.com/koii-network/scale/dag/proof"
+	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
 )
 
@@ -160,6 +165,61 @@ func TestClientReadsBrokenConnection(t *testing.T) {
 	o := store.ProveOptions{Manifest: true}
 	if !bytes.Equal(must(must(n.store.Prove(ctx, tree, o)).Format()), must(must(cut(20<<10).Prove(ctx, tree, o)).Format())) {
 		t.Error("a proof comes otherwise")
+	}
+	n.sound()
+}
+
+// TestClientAuditBrokenConnection cuts connections during an audit, while the ledger grows:
+// it asks the same again. What does not hold is not asked for a second time.
+func TestClientAuditBrokenConnection(t *testing.T) {
+	n := startClientNode(t)
+	ctx := t.Context()
+	must(n.store.Put(ctx, []store.Input{{Name: "data", Reader: bytes.NewReader(noiseBytes(1, 4<<20))}}, store.PutOptions{}))
+	o := must(n.store.Resolve(ctx, "data"))
+	trust := proof.Trust{Policy: must(proof.TrustKey(n.store.VerifierKey()))}
+	q := AuditOptions{Challenge: audit.Challenge{Seed: make([]byte, 32), Count: 20}, Trust: trust}
+	proxy := startCutProxy(t, n.addr)
+	c := n.dial(proxy.addr)
+	want := must(c.Audit(ctx, o, q)).Submission()
+	proxy.mu.Lock()
+	each := proxy.received / 3
+	proxy.mu.Unlock()
+
+	proxy.cutAfter(true, each, 2*each)
+	c = n.dial(proxy.addr)
+	var grown sync.Once
+	last := uint64(0)
+	q.Progress = func(bytes uint64) {
+		if bytes < last {
+			grown.Do(func() {
+				must(n.store.Put(ctx, []store.Input{{Name: "more", Reader: strings.NewReader("more")}}, store.PutOptions{}))
+			})
+		}
+		last = bytes
+	}
+	got := must(c.Audit(ctx, o, q)).Submission()
+	if _, _, made := proxy.counts(); made != 3 {
+		t.Errorf("%d connections, want 3", made)
+	}
+	if !bytes.Equal(got.Seed, want.Seed) || got.Entry != want.Entry || got.Count != want.Count {
+		t.Errorf("asked for %+v, then for %+v", want, got)
+	}
+	if got.Size == want.Size {
+		t.Error("the ledger did not grow")
+	}
+
+	calls := 0
+	hostile := startGRPCProxy(t, n.addr)
+	hostile.set(onlyThat(t, scalev1.AuditService_Challenge_FullMethodName, func(i int, m *scalev1.ChallengeResponse) {
+		if i == 0 {
+			calls++
+		}
+		if s := m.GetSample(); s != nil {
+			s.Data[0] ^= 1
+		}
+	}), nil)
+	if _, err := n.dial(hostile.addr).Audit(ctx, o, q); !errors.Is(err, audit.ErrRefused) || calls != 1 {
+		t.Errorf("bytes that are not those of the dataset: %v, in %d calls", err, calls)
 	}
 	n.sound()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/proof"
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 )
 
@@ -162,21 +163,28 @@ func (w *auditor) run(ctx context.Context, c audit.Challenge) (*audit.Result, er
 			return nil, fmt.Errorf("manifest: %w", err)
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // an answer that does not hold is not heard to its end
-	answer, err := w.s.Challenge(ctx, w.o, c.Seed, c.Count)
+	return w.s.Audit(ctx, w.o, grpcapi.AuditOptions{Challenge: c, Trust: w.trust, Manifest: manifest, Progress: func(bytes uint64) {
+		w.bytes = bytes
+		w.a.meter.update(bytes, 0)
+	}})
+}
+
+// Audit does on a store of this process what a client does on a node.
+func (o *owner) Audit(ctx context.Context, of store.Object, q grpcapi.AuditOptions) (*audit.Result, error) {
+	answer, err := o.Challenge(ctx, of, q.Seed, q.Count)
 	if err != nil {
 		return nil, err
 	}
-	return audit.Verify(c, answer.Head, func(yield func(audit.Sample, error) bool) {
+	bytes := uint64(0)
+	return audit.Verify(q.Challenge, answer.Head, func(yield func(audit.Sample, error) bool) {
 		for s, err := range answer.Samples {
-			w.bytes += uint64(len(s.Data))
-			w.a.meter.update(w.bytes, 0)
+			bytes += uint64(len(s.Data))
+			q.Progress(bytes)
 			if !yield(s, err) {
 				return
 			}
 		}
-	}, w.trust, manifest)
+	}, q.Trust, q.Manifest)
 }
 
 // An auditView is what an audit has shown, in JSON.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/koii-network/scale/anchor"
+	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/dag/proof"
 	"github.com/koii-network/scale/grpcapi"
@@ -34,7 +35,7 @@ type engine interface {
 	Totals(ctx context.Context) (store.Totals, error)
 
 	Prove(ctx context.Context, o store.Object, opt store.ProveOptions) (*proof.Proof, error)
-	Challenge(ctx context.Context, o store.Object, seed []byte, count int) (*store.Challenge, error)
+	Audit(ctx context.Context, o store.Object, q grpcapi.AuditOptions) (*audit.Result, error)
 
 	Head(ctx context.Context, name string) (store.Head, error)
 	Entries(ctx context.Context, from, to int64) iter.Seq2[store.LedgerEntry, error]
