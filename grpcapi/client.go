@@ -49,6 +49,10 @@ type DialOptions struct {
 	// connections within this machine do without TLS, if none of CACert, ServerName and
 	// ClientCert is set.
 	Plaintext bool
+	// Patience is how long calls are repeated while the node, which has answered before, is
+	// closing or gone: it may be starting again. Default 1 minute. A node that has never
+	// answered is tried for some seconds only.
+	Patience time.Duration
 	// Level is the compression of what Put sends.
 	Level compress.Level
 	// TempDir is where Put keeps the list of what it puts, some 40 bytes for each chunk,
@@ -86,6 +90,7 @@ type Client struct {
 	opt      DialOptions
 	log      *slog.Logger
 	info     Info
+	met      bool // the node has answered; set before the client is used
 	datasets scalev1.DatasetServiceClient
 	blocks   scalev1.BlockServiceClient
 	curators scalev1.CuratorServiceClient

@@ -38,6 +38,9 @@ func Dial(ctx context.Context, target string, o DialOptions) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
 	c := &Client{opt: o, log: o.Logger}
 	if err := c.pools.init(o); err != nil {
 		return nil, err
@@ -63,6 +66,7 @@ func Dial(ctx context.Context, target string, o DialOptions) (*Client, error) {
 		c.Close()
 		return nil, fmt.Errorf("node %s: %w", target, err)
 	}
+	c.met = true
 	return c, nil
 }
 

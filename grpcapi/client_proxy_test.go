@@ -23,6 +23,8 @@ type grpcProxy struct {
 	// tamper is given each message of the node with its number in the call, and returns
 	// what the client gets instead. An error ends the call with it; io.EOF in good order.
 	tamper func(method string, n int, b []byte) ([][]byte, error)
+	// refuse, if set, may end a call before the node hears of it.
+	refuse func(method string) error
 	// end is asked when the node has ended the call, whether more is to come.
 	end func(method string, n int) [][]byte
 }
@@ -89,6 +91,14 @@ func (p *grpcProxy) forward(conn *grpc.ClientConn, down grpc.ServerStream) error
 	}
 	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(down.Context(), out))
 	defer cancel()
+	p.mu.Lock()
+	tamper, end, refuse := p.tamper, p.end, p.refuse
+	p.mu.Unlock()
+	if refuse != nil {
+		if err := refuse(method); err != nil {
+			return err
+		}
+	}
 	up, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
@@ -104,9 +114,6 @@ func (p *grpcProxy) forward(conn *grpc.ClientConn, down grpc.ServerStream) error
 			}
 		}
 	}()
-	p.mu.Lock()
-	tamper, end := p.tamper, p.end
-	p.mu.Unlock()
 	for n := 0; ; n++ {
 		var b []byte
 		err := up.RecvMsg(&b)

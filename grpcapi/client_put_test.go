@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/proof"
@@ -72,6 +73,52 @@ func TestClientPutBrokenConnection(t *testing.T) {
 		t.Errorf("progress ends at %+v", log.last)
 	}
 	n.holds(c, "cut", data)
+	n.sound()
+}
+
+// TestClientPutNodeStops has a node refuse calls because it is stopping, more often than
+// calls are repeated otherwise: a put goes on when there is a node again, and gives up after
+// its patience.
+func TestClientPutNodeStops(t *testing.T) {
+	n := startClientNode(t)
+	proxy := startGRPCProxy(t, n.addr)
+	data := noiseBytes(7, 8<<20)
+	c := n.dial(proxy.addr)
+	refused := map[string]int{}
+	const often = 2 * maxTries
+	// stops has each method refused so often before it gets through.
+	stops := func(most int) {
+		proxy.mu.Lock()
+		defer proxy.mu.Unlock()
+		clear(refused)
+		var mu sync.Mutex
+		proxy.refuse = func(method string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if refused[method] == most {
+				return nil
+			}
+			refused[method]++
+			return toStatus(&RetryAfter{time.Millisecond, ErrClosing}).Err()
+		}
+	}
+	stops(often)
+	must(c.Put(t.Context(), []store.Input{putFile(t, "stops", data)}, store.PutOptions{}))
+	for _, method := range []string{scalev1.BlockService_FindMissing_FullMethodName, scalev1.BlockService_Upload_FullMethodName, scalev1.BlockService_Commit_FullMethodName} {
+		if refused[method] != often {
+			t.Errorf("%s was refused %d times, want %d", method, refused[method], often)
+		}
+	}
+	n.holds(c, "stops", data)
+
+	c.opt.Patience = 1
+	stops(-1)
+	if _, err := c.Put(t.Context(), []store.Input{putFile(t, "stopped", data)}, store.PutOptions{}); !errors.Is(err, ErrClosing) {
+		t.Errorf("a put through a node that is stopping for long ends with %v", err)
+	}
+	// One that is told so when it connects waits too.
+	stops(often)
+	n.dial(proxy.addr)
 	n.sound()
 }
 

@@ -41,11 +41,15 @@ type patience struct {
 	c     *Client
 	tries int       // since something came of it
 	since time.Time // when the first of them had failed
+	met   bool      // the node has said that it is closing
 }
 
 // The most tries in a row that bring nothing, and the pauses between them: they grow from
-// the first to the last, and each takes between a half and the whole of its length.
+// the first to the last, and each takes between a half and the whole of its length. A node
+// that was there is waited for instead: what its callers have under way is worth it.
 const (
+	defaultPatience = time.Minute
+
 	maxTries   = 6
 	firstPause = 200 * time.Millisecond
 	lastPause  = 5 * time.Second
@@ -64,9 +68,10 @@ func (p *patience) again(ctx context.Context, err error) error {
 		return failed
 	}
 	gone := errors.Is(failed, ErrUnreachable) || errors.Is(failed, ErrClosing)
-	later := (*RetryAfter)(nil)
+	var later *RetryAfter
+	errors.As(failed, &later)
 	switch {
-	case gone, errors.As(failed, &later):
+	case gone, later != nil:
 	case errors.Is(failed, ErrTooSlow) && p.tries == 0:
 		// Whoever takes the bytes from here was slow, and has now gone on.
 	default:
@@ -75,6 +80,7 @@ func (p *patience) again(ctx context.Context, err error) error {
 	if p.tries++; p.tries == 1 {
 		p.since = time.Now()
 	}
+	p.met = p.met || p.c.met || errors.Is(failed, ErrClosing)
 	p.c.log.Debug("a call to the node failed", "err", failed, "tries", p.tries)
 	if gone && p.c.opt.Revive != nil {
 		if err := p.c.opt.Revive(ctx, p.since); err != nil {
@@ -86,10 +92,10 @@ func (p *patience) again(ctx context.Context, err error) error {
 	if p.tries >= maxTries && later != nil && !gone {
 		return fmt.Errorf("%w: %w (tried %d times)", ErrLater, failed, p.tries)
 	}
-	if p.tries >= maxTries {
+	if waits := gone && p.met; waits && time.Since(p.since) >= p.c.opt.Patience || !waits && p.tries >= maxTries {
 		return fmt.Errorf("%w (tried %d times)", failed, p.tries)
 	}
-	pause := min(firstPause<<(p.tries-1), lastPause)
+	pause := min(firstPause<<min(p.tries-1, maxTries), lastPause)
 	if later != nil {
 		pause = min(later.After, lastPause)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,6 +23,7 @@ import (
 type nodeFlags struct {
 	address, tokenFile, ca, name, cert, key string
 	plaintext                               bool
+	wait                                    time.Duration
 }
 
 func (f *nodeFlags) add(fl *pflag.FlagSet) {
@@ -32,12 +34,15 @@ func (f *nodeFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.cert, "node-cert", "", "PEM `file` with the certificate to show to the node")
 	fl.StringVar(&f.key, "node-key", "", "PEM `file` with the private key of --node-cert")
 	fl.BoolVar(&f.plaintext, "node-insecure-no-tls", false, "talk to a node on another machine without TLS, and without a token")
+	fl.DurationVar(&f.wait, "node-wait", time.Minute, "how long to wait for a node that is stopping, or has gone in the middle: it may be starting again")
 }
 
 // check refuses flags that do not go together.
 func (a *app) checkNode() error {
 	f := &a.node
 	switch {
+	case f.wait < 0:
+		return usagef("--node-wait is negative")
 	case f.address != "" && a.store != "":
 		return usagef("--node and --store: pass one of them")
 	case !a.remote() && (f.tokenFile != "" || f.ca != "" || f.name != "" || f.cert != "" || f.key != "" || f.plaintext):
@@ -58,7 +63,7 @@ func (a *app) dial(cmd *cobra.Command, level compress.Level) (*grpcapi.Client, e
 	o := grpcapi.DialOptions{
 		TokenFile: f.tokenFile, CACert: f.ca, ServerName: f.name, ClientCert: f.cert, ClientKey: f.key, Plaintext: f.plaintext,
 		Level: level, TempDir: tempDir(), UserAgent: "scale/" + strings.ReplaceAll(buildVersion(), " ", "-"), Logger: a.nodeLog(),
-		FileCache: store.FileCache(fileCache()),
+		FileCache: store.FileCache(fileCache()), Patience: max(f.wait, 1),
 	}
 	if o.TokenFile == "" {
 		o.Token = os.Getenv("SCALE_TOKEN")

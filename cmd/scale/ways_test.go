@@ -339,7 +339,7 @@ func TestOwnerStopsDuringPut(t *testing.T) {
 			args := []string{"put", "-", "--name", "piped", "--json"}
 			reach := []string{"--store", s.dir}
 			if name == "node" {
-				reach = []string{"--node", p.grpc}
+				reach = []string{"--node", p.grpc, "--node-wait", "1s"}
 			}
 			cmd := exec.Command("scale", append(args, reach...)...)
 			cmd.Env = append(os.Environ(), "SCALE_TOKEN="+s.write)
