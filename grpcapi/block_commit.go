@@ -59,9 +59,11 @@ func (b *blocks) commitOne(ctx context.Context, src *commitSource, batch *store.
 		return false, invalidf("header", "a dataset begins with a header")
 	}
 	src.begin()
-	in := store.Input{Name: h.GetName(), Profile: h.GetProfile(), Times: h.GetTimes()}
-	if err := checkName("header.name", h.GetName()); err != nil {
-		return false, err
+	in := store.Input{Name: h.GetName(), Profile: h.GetProfile(), Times: h.GetTimes(), Heal: h.GetHeal()}
+	if in.Name != "" || !in.Heal {
+		if err := checkName("header.name", h.GetName()); err != nil {
+			return false, err
+		}
 	}
 	if err := checkProfile("header.profile", h.GetProfile()); err != nil {
 		return false, err
@@ -77,6 +79,8 @@ func (b *blocks) commitOne(ctx context.Context, src *commitSource, batch *store.
 		}
 	}
 	switch {
+	case in.Heal && (h.GetKnown() || len(in.Parents) > 0):
+		return false, invalidf("header.heal", "nothing is appended, so the dataset is not \"known\" and has no parents")
 	case h.GetKnown() && !root.Defined():
 		return false, invalidf("header.cid", "a dataset that is known needs one")
 	case h.GetKnown():
@@ -90,6 +94,9 @@ func (b *blocks) commitOne(ctx context.Context, src *commitSource, batch *store.
 	sig, err := src.finish()
 	if err != nil || sig == nil {
 		return true, err
+	}
+	if in.Heal {
+		return false, invalidf("signed_entry", "nothing is appended, so nothing is signed")
 	}
 	batch.Sign(sig)
 	return true, nil

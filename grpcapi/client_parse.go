@@ -103,6 +103,15 @@ func (p *parser) kind(k scalev1.Kind) dag.Kind {
 	return dag.KindFile
 }
 
+// rootKind is that of a dataset. It is not known where the ledger was restored and the blocks
+// were not given back.
+func (p *parser) rootKind(k scalev1.Kind) dag.Kind {
+	if k == scalev1.Kind_KIND_UNSPECIFIED {
+		return 0
+	}
+	return p.kind(k)
+}
+
 // size is a number of bytes that the rest of the program can reckon with.
 func (p *parser) size(what string, n uint64) uint64 {
 	if n > math.MaxInt64 {
@@ -119,7 +128,7 @@ func (p *parser) dataset(d *scalev1.Dataset) store.Dataset {
 	}
 	out := store.Dataset{
 		Name: p.name(d.GetName()), Version: p.version(d.GetVersion()), CID: p.cid("dataset", d.GetCid()),
-		Kind: p.kind(d.GetKind()), Profile: d.GetProfile(), Size: p.size("dataset", d.GetSize()),
+		Kind: p.rootKind(d.GetKind()), Profile: d.GetProfile(), Size: p.size("dataset", d.GetSize()),
 		Files: d.GetFiles(), Leaves: d.GetLeaves(), Chunks: d.GetChunks(), NewBytes: d.GetNewBytes(), Stored: d.GetStoredBytes(),
 		Commitment: p.hash("commitment", d.GetCommitment()), Times: d.GetTimes(),
 		Entry: p.index("entry", d.GetEntry(), 0), EntryCID: p.cid("entry", d.GetEntryCid()),
@@ -161,8 +170,12 @@ func (p *parser) entry(e *scalev1.TreeEntry, hasCID bool) store.Entry {
 	if hasCID {
 		id = p.cid("entry", e.GetCid())
 	}
+	kind := p.kind
+	if hasCID && len(e.GetPath()) == 0 {
+		kind = p.rootKind
+	}
 	info := dag.Info{
-		Kind: p.kind(e.GetKind()), CID: id, Size: p.size("file", e.GetSize()), SizeKnown: true,
+		Kind: kind(e.GetKind()), CID: id, Size: p.size("file", e.GetSize()), SizeKnown: true,
 		Attr: dag.Attr{Mode: e.GetMode(), Mtime: p.time("modification time", e.GetMtime())}, Target: string(e.GetTarget()),
 	}
 	if info.Attr.Mode > 0o7777 || info.Kind == dag.KindLink && info.Attr.Mode != 0 {

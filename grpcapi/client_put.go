@@ -67,7 +67,9 @@ func (c *Client) Put(ctx context.Context, in []store.Input, o store.PutOptions) 
 		if err != nil {
 			return nil, err
 		}
-		sets[i] = s
+		if sets[i] = s; in[i].Heal != in[0].Heal || in[i].Heal && (in[i].Known.Defined() || len(in[i].Parents) > 0) {
+			return nil, fmt.Errorf("a put that gives blocks back needs the data, and appends nothing: %w", store.ErrInvalid)
+		}
 	}
 	for _, s := range sets {
 		if s.signer == nil {
@@ -107,7 +109,7 @@ type clientSet struct {
 }
 
 func newClientSet(in *store.Input, o store.PutOptions) (*clientSet, error) {
-	if err := ledger.CheckName(in.Name); err != nil {
+	if err := ledger.CheckName(in.Name); err != nil && (!in.Heal || in.Name != "") {
 		return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
 	}
 	given := 0
@@ -130,6 +132,9 @@ func newClientSet(in *store.Input, o store.PutOptions) (*clientSet, error) {
 	s := &clientSet{in: in, profile: p, signer: o.Curator}
 	if in.Curator != nil {
 		s.signer = in.Curator
+	}
+	if in.Heal { // nothing is appended
+		s.signer = nil
 	}
 	return s, nil
 }
@@ -231,7 +236,7 @@ func (p *clientPut) upload() error {
 // input begins to read an input, or to read it again.
 func (p *clientPut) input(s *clientSet) *ingest.Input {
 	s.files.Close()
-	s.files = p.c.opt.FileCache.Begin(s.in.Path, s.profile.Name, s.in.Rescan)
+	s.files = p.c.opt.FileCache.Begin(s.in.Path, s.profile.Name, s.in.Rescan || s.in.Heal)
 	return &ingest.Input{
 		Reader: s.in.Reader, Path: s.in.Path, Source: s.in.Source, Profile: s.profile, Times: s.in.Times,
 		Exclude: s.in.Exclude, SkipUnreadable: s.in.SkipUnreadable, Sort: extsort.Options{Scratch: p.scratch()},
@@ -250,7 +255,7 @@ func (p *clientPut) scratch() extsort.Scratch {
 // look hashes an input that can be read twice, and finds out whether the node has it.
 func (p *clientPut) look(ctx context.Context, s *clientSet, progress func(ingest.Progress)) error {
 	s.added = &uploadTally{}
-	if s.in.Path == "" {
+	if s.in.Path == "" || s.in.Heal { // the entry is there, and says nothing of the blocks
 		return nil
 	}
 	newest, err := p.c.Resolve(ctx, s.in.Name)
@@ -333,7 +338,7 @@ func (p *clientPut) commit() ([]store.PutResult, error) {
 		if callErr == nil {
 			return res, err
 		}
-		if err = pt.again(p.ctx, callErr); errors.Is(err, ErrUnreachable) {
+		if err = pt.again(p.ctx, callErr); errors.Is(err, ErrUnreachable) && !p.sets[0].in.Heal {
 			err = fmt.Errorf("%w: %w", ErrOutcome, err)
 		}
 		if err != nil {
@@ -405,7 +410,7 @@ func (p *clientPut) sendSets(s grpc.ClientStream, idle *idleWatch) error {
 func (s *clientSet) header() *scalev1.CommitHeader {
 	h := &scalev1.CommitHeader{
 		Name: s.in.Name, Profile: s.profile.Name, Times: s.in.Times, Known: s.known,
-		NewBytes: s.added.new.Load(), StoredBytes: s.added.stored.Load(),
+		NewBytes: s.added.new.Load(), StoredBytes: s.added.stored.Load(), Heal: s.in.Heal,
 	}
 	for _, i := range s.in.Parents {
 		h.Parents = append(h.Parents, fmt.Sprintf(":%d", i))
@@ -453,7 +458,14 @@ func (p *clientPut) results(r *scalev1.CommitResponse) ([]store.PutResult, error
 				q.failf("dataset %s has another commitment", s.in.Name)
 			}
 		}
-		if d.Name != s.in.Name || d.CID != want || d.Profile != s.profile.Name || d.Entry >= at.Size {
+		name := s.in.Name
+		if s.in.Heal && name == "" {
+			name = d.Name
+		}
+		if s.in.Heal && !m.GetUnchanged() {
+			q.failf("blocks of %s were to be given back, and an entry was appended", d.Name)
+		}
+		if d.Name != name || d.CID != want || d.Profile != s.profile.Name || d.Entry >= at.Size {
 			q.failf("put %s with root %v, got %s with root %v, entry :%d of %d", s.in.Name, want, d.Name, d.CID, d.Entry, at.Size)
 		}
 		res[i] = store.PutResult{Dataset: d, Unchanged: m.GetUnchanged(), TreeSize: at.Size, Unread: s.result.Unread}

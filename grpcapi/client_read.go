@@ -75,11 +75,17 @@ func place(o store.Object) (ref string, path []byte) {
 	return ":" + strconv.FormatInt(o.Dataset.Entry, 10), []byte(o.Path)
 }
 
+// errNotBack is of datasets whose kind is not known.
+var errNotBack = fmt.Errorf("its root is missing: %w: the ledger was restored without its blocks; give them back with: scale put --heal PATH", store.ErrMissing)
+
 // Get writes the bytes of a file, or of a range of it, as store.Store.Get does. After a
 // broken connection it goes on with the byte that it had come to. The node has compared the
 // bytes with their digests; whoever does not take its word compares them with a CID or a
 // proof.
 func (c *Client) Get(ctx context.Context, o store.Object, r *store.Range, w io.Writer) (int64, error) {
+	if o.Info.Kind == 0 {
+		return 0, fmt.Errorf("get %s: %w", o, errNotBack)
+	}
 	if o.Info.Kind != dag.KindFile {
 		return 0, fmt.Errorf("%s is not a file but a %v: %w", o, o.Info.Kind, store.ErrInvalid)
 	}

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"io"
 
 	"google.golang.org/grpc"
 
@@ -22,7 +23,12 @@ func (d *datasets) Get(req *scalev1.GetRequest, ss grpc.ServerStreamingServer[sc
 	if err != nil {
 		return err
 	}
-	if o.Info.Kind != dag.KindFile {
+	switch o.Info.Kind {
+	case dag.KindFile:
+	case 0: // its blocks are not there, which the engine says
+		_, err := d.store.Get(ctx, o, nil, io.Discard)
+		return err
+	default:
 		return invalidf("ref", "%s is not a file but a %v; GetTree gives trees", o, o.Info.Kind)
 	}
 	r, err := byteRange(req.GetRange(), o.Info.Size)
@@ -148,7 +154,7 @@ func (d *datasets) ListTree(ctx context.Context, req *scalev1.ListTreeRequest) (
 	resp := &scalev1.ListTreeResponse{}
 	if first {
 		resp.Entries = append(resp.Entries, objectEntry(&o, ""))
-		if o.Info.Kind != dag.KindDir {
+		if o.Info.Kind != dag.KindDir && o.Info.Kind != 0 {
 			return resp, nil
 		}
 	}

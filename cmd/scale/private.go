@@ -113,29 +113,17 @@ func (a *app) privateNames(ctx context.Context, in []store.Input, f putFlags) er
 	return nil
 }
 
-// openForPut opens what a put works on. Healing works on a store that this process owns.
+// openForPut opens what a put works on.
 func (a *app) openForPut(cmd *cobra.Command, level compress.Level, in []store.Input, f putFlags) (engine, error) {
-	if !f.heal {
-		return a.open(cmd, level)
-	}
-	switch {
-	case a.remote():
-		return nil, usagef("--heal is for a store on this machine, and not for --node")
-	case len(f.parents) > 0 || f.curatorKey != "":
+	if f.heal && (len(f.parents) > 0 || f.curatorKey != "") {
 		return nil, usagef("--heal appends nothing: --parent and --curator-key do not go with it")
 	}
 	for i := range in {
-		in[i].Heal = true
-		if f.name == "" && !f.privateName {
+		if in[i].Heal = f.heal; f.heal && f.name == "" && !f.privateName {
 			in[i].Name = "" // under whichever name it is there
 		}
 	}
-	dir, err := a.existing(cmd.Context())
-	if err != nil {
-		return nil, err
-	}
-	p := &place{a: a, ctx: cmd.Context(), dir: dir, command: cmd.CommandPath(), level: level}
-	return p.patientOwn()
+	return a.open(cmd, level)
 }
 
 func (a *app) keyNameCommand() *cobra.Command {

@@ -541,7 +541,13 @@ type CommitHeader struct {
 	// UploadResponse had. Counted up to the size of the dataset.
 	NewBytes uint64 `protobuf:"varint,7,opt,name=new_bytes,json=newBytes,proto3" json:"new_bytes,omitempty"`
 	// The "stored_bytes" that UploadResponse had.
-	StoredBytes   uint64 `protobuf:"varint,8,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
+	StoredBytes uint64 `protobuf:"varint,8,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
+	// The ledger has an entry of this dataset, whose blocks were lost or did not come back when
+	// the ledger was restored: they are stored, and nothing is appended. All datasets of a
+	// commit say so, or none. "name" may be empty; otherwise the entry has that name. There are no
+	// "parents", and nothing is signed. MISMATCH if no entry has the root and commitment that
+	// the node comes to. It works where the ledger was restored and does not append.
+	Heal          bool `protobuf:"varint,9,opt,name=heal,proto3" json:"heal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -630,6 +636,13 @@ func (x *CommitHeader) GetStoredBytes() uint64 {
 		return x.StoredBytes
 	}
 	return 0
+}
+
+func (x *CommitHeader) GetHeal() bool {
+	if x != nil {
+		return x.Heal
+	}
+	return false
 }
 
 type CommitEntries struct {
@@ -903,7 +916,7 @@ const file_scale_v1_block_proto_rawDesc = "" +
 	"\aentries\x18\x02 \x01(\v2\x17.scale.v1.CommitEntriesH\x00R\aentries\x12-\n" +
 	"\x06chunks\x18\x03 \x01(\v2\x13.scale.v1.ChunkListH\x00R\x06chunks\x12#\n" +
 	"\fsigned_entry\x18\x04 \x01(\fH\x00R\vsignedEntryB\x06\n" +
-	"\x04part\"\xd4\x01\n" +
+	"\x04part\"\xe8\x01\n" +
 	"\fCommitHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x18\n" +
@@ -912,7 +925,8 @@ const file_scale_v1_block_proto_rawDesc = "" +
 	"\x03cid\x18\x05 \x01(\tR\x03cid\x12\x14\n" +
 	"\x05known\x18\x06 \x01(\bR\x05known\x12\x1b\n" +
 	"\tnew_bytes\x18\a \x01(\x04R\bnewBytes\x12!\n" +
-	"\fstored_bytes\x18\b \x01(\x04R\vstoredBytes\"@\n" +
+	"\fstored_bytes\x18\b \x01(\x04R\vstoredBytes\x12\x12\n" +
+	"\x04heal\x18\t \x01(\bR\x04heal\"@\n" +
 	"\rCommitEntries\x12/\n" +
 	"\aentries\x18\x01 \x03(\v2\x15.scale.v1.CommitEntryR\aentries\"\xda\x01\n" +
 	"\vCommitEntry\x12\x12\n" +

@@ -242,7 +242,8 @@ type Dataset struct {
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Of the root of its DAG.
 	Cid string `protobuf:"bytes,3,opt,name=cid,proto3" json:"cid,omitempty"`
-	// KIND_FILE or KIND_DIRECTORY.
+	// KIND_FILE or KIND_DIRECTORY; KIND_UNSPECIFIED if the ledger was restored and the root of
+	// the dataset has not been given back.
 	Kind Kind `protobuf:"varint,4,opt,name=kind,proto3,enum=scale.v1.Kind" json:"kind,omitempty"`
 	// What turns bytes into a CID, for example "scale-1".
 	Profile string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
