@@ -71,8 +71,8 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 	if err := ledger.CheckOrigin(o.Origin); err != nil {
 		return fmt.Errorf("origin %q: %w (%v)", o.Origin, ErrInvalid, err)
 	}
-	if o.FrameSize != 0 && (o.FrameSize < MinFrame || o.FrameSize > MaxFrame) {
-		return fmt.Errorf("frames of %d bytes, must be %d to %d: %w", o.FrameSize, MinFrame, MaxFrame, ErrInvalid)
+	if err := checkFrameSize(o.FrameSize); err != nil {
+		return err
 	}
 	predecessor, err := o.Successor.predecessor()
 	if err != nil {
@@ -88,6 +88,14 @@ func Init(ctx context.Context, dir string, o InitOptions) error {
 		return fmt.Errorf("init %s: %w", dir, err)
 	}
 	return unclaim(dir, marker)
+}
+
+// checkFrameSize refuses a size that no store is made with; 0 is the default.
+func checkFrameSize(n int) error {
+	if n != 0 && (n < MinFrame || n > MaxFrame) {
+		return fmt.Errorf("frames of %d bytes, must be %d to %d: %w", n, MinFrame, MaxFrame, ErrInvalid)
+	}
+	return nil
 }
 
 // claim makes dir, or takes it if nothing is in it, for a store that is about to be

@@ -57,7 +57,8 @@ const (
 )
 
 // NewRestore begins to rebuild the log with that public key in dir, which must not
-// exist or be empty.
+// exist or be empty. The FrameSize of the options is that of the store for its life, as that of
+// InitOptions is.
 func NewRestore(ctx context.Context, dir, vkey string, o Options) (*Restore, error) {
 	v, err := note.NewVerifier(vkey)
 	if err == nil {
@@ -66,11 +67,14 @@ func NewRestore(ctx context.Context, dir, vkey string, o Options) (*Restore, err
 	if err != nil {
 		return nil, fmt.Errorf("restore: log key %q: %w: %w", vkey, ErrInvalid, err)
 	}
+	if err := checkFrameSize(o.FrameSize); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
 	dir, marker, err := claim(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	r := &Restore{conf: config{Format: Format, Origin: v.Name(), VKey: vkey}, marker: marker}
+	r := &Restore{conf: config{Format: Format, Origin: v.Name(), VKey: vkey, FrameSize: o.FrameSize}, marker: marker}
 	err = makeParts(dir)
 	if err == nil {
 		err = os.Mkdir(filepath.Join(dir, keysDir), 0o700)

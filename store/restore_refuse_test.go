@@ -97,6 +97,9 @@ func TestRestoreRefuses(t *testing.T) {
 	if _, err := store.NewRestore(t.Context(), src.dir, p.vkey, store.Options{}); !errors.Is(err, store.ErrExists) {
 		t.Errorf("over a store: %v", err)
 	}
+	if _, err := store.NewRestore(t.Context(), filepath.Join(t.TempDir(), "x"), p.vkey, store.Options{FrameSize: store.MinFrame - 1}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("frames that are too small: %v", err)
+	}
 	if _, err := store.NewRestore(t.Context(), filepath.Join(t.TempDir(), "x"), "hello", store.Options{}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("no key: %v", err)
 	}

@@ -36,19 +36,16 @@ anchor), whose public key --successor-key has. The old log's datasets are not br
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`name` of the log, unique in the world; default is a random one")
-	cmd.Flags().StringVar(&frame, "frame-size", "", "compress so many `bytes` together, 64K to 4M; default is 4M")
+	cmd.Flags().StringVar(&frame, "frame-size", "", frameSizeHelp)
 	cmd.Flags().StringVar(&successor, "successor", "", "`file` with the last checkpoint of the log that this one carries on")
 	cmd.Flags().StringVar(&oldKey, "successor-key", "", "that log's public `key` (vkey), or a file that holds it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if (successor == "") != (oldKey == "") {
 			return usagef("--successor and --successor-key go together")
 		}
-		if frame != "" {
-			size, err := parseSize(frame)
-			if err != nil || size < store.MinFrame || size > store.MaxFrame {
-				return usagef("--frame-size %s: want 64K to 4M", quote(frame))
-			}
-			o.FrameSize = int(size)
+		var err error
+		if o.FrameSize, err = frameSize(frame); err != nil {
+			return err
 		}
 		if successor != "" {
 			old, err := readSuccessor(successor, oldKey)
@@ -78,6 +75,20 @@ anchor), whose public key --successor-key has. The old log's datasets are not br
 		return a.printf("%s\n", vkey)
 	}
 	return cmd
+}
+
+const frameSizeHelp = "compress so many `bytes` together, 64K to 4M; default is 4M"
+
+// frameSize reads what --frame-size says; "" is the default, 0.
+func frameSize(s string) (int, error) {
+	if s == "" {
+		return 0, nil
+	}
+	size, err := parseSize(s)
+	if err != nil || size < store.MinFrame || size > store.MaxFrame {
+		return 0, usagef("--frame-size %s: want 64K to 4M", quote(s))
+	}
+	return int(size), nil
 }
 
 // readSuccessor reads what names the log before.

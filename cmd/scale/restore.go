@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) restoreCommand() *cobra.Command {
-	var tx, key string
+	var tx, key, frame string
 	var gateways []string
 	var confirmations uint64
 	cmd := &cobra.Command{
@@ -26,7 +26,8 @@ those are listed whose blocks are missing. "scale put --heal PATH" gives them ba
 
 The newest TX is the one that "scale anchor list --chain arweave" or a search for the tags
 App-Name: SCALE and Origin at a gateway shows. The store that this makes reads and proves,
-and does not append before "scale log resume".`,
+and does not append before "scale log resume". --frame-size is that of "scale init": what is
+put into it is compressed in frames of that size for the life of the store.`,
 		Example: `  scale restore --store /data/new --from-arweave 3xK9... --key log.vkey --arweave-gateway https://arweave.net`,
 		Args:    cobra.NoArgs,
 	}
@@ -35,6 +36,7 @@ and does not append before "scale log resume".`,
 	fl.StringVar(&key, "key", "", "the log's public `key` (vkey), or a file that holds it")
 	fl.StringArrayVar(&gateways, "arweave-gateway", nil, "`URL` of an Arweave gateway; several are tried in their order")
 	fl.Uint64Var(&confirmations, "confirmations", 0, "`number` of blocks that make an extension final (default 18)")
+	fl.StringVar(&frame, "frame-size", "", frameSizeHelp)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		ctx := cmd.Context()
 		switch {
@@ -42,6 +44,10 @@ and does not append before "scale log resume".`,
 			return usagef("restore makes a store on this machine, and not for --node")
 		case tx == "" || key == "" || len(gateways) == 0:
 			return usagef("--from-arweave, --key and --arweave-gateway are needed")
+		}
+		size, err := frameSize(frame)
+		if err != nil {
+			return err
 		}
 		vkey, err := logKey(key)
 		if err != nil {
@@ -61,7 +67,7 @@ and does not append before "scale log resume".`,
 		}
 		n, err := agent.Restore(ctx, agent.RestoreOptions{
 			Dir: dir, Transaction: tx, VKey: vkey, Gateways: p, Confirmations: confirmations, TempDir: tempDir(),
-			Store: store.Options{Command: cmd.CommandPath(), TempDir: tempDir(), Logger: a.nodeLog()},
+			Store: store.Options{Command: cmd.CommandPath(), TempDir: tempDir(), Logger: a.nodeLog(), FrameSize: size},
 			Note:  func(s string) { a.note("%s", s) },
 		})
 		if err != nil {
