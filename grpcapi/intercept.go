@@ -211,7 +211,7 @@ func (s *Server) finish(c *call, err error) error {
 		var why error
 		why, internal = asInternal(s.tellable(err))
 		err = toStatus(why).Err()
-		if internal {
+		if internal && s.lines.take(c.key()+", internal errors", s.now()) {
 			s.log.Error("call failed", "method", c.name, "who", c.who.Name, "err", detail(why), "told", why.Error())
 		}
 	}
@@ -229,7 +229,7 @@ func (s *Server) finish(c *call, err error) error {
 	if c.method.audited || err != nil && c.who.Name != "" {
 		level = slog.LevelInfo
 	}
-	if !internal && s.log.Enabled(context.Background(), level) {
+	if !internal && s.log.Enabled(context.Background(), level) && (err == nil || level < slog.LevelInfo || s.lines.take(c.key(), s.now())) {
 		s.logCall(level, c, err, took)
 	}
 	return err
@@ -298,6 +298,7 @@ func (s *Server) watch() {
 			s.shed(int(s.pool.out.Load() - s.pool.limit))
 		case <-tick.C:
 			s.sweep(s.now())
+			s.logOmitted(false)
 			if s.pool.full() {
 				collect()
 			}

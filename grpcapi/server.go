@@ -109,6 +109,7 @@ type Server struct {
 	arrivals atomic.Int64
 	heavy    *semaphore.Weighted // requests that take many times their size
 	reads    *readers
+	lines    *logBudget
 
 	recover grpc.StreamServerInterceptor
 
@@ -144,6 +145,7 @@ func NewServer(s *store.Store, o ServerOptions) (*Server, error) {
 		answers: newAnswerBudget(lim), heap: newHeapGuard(lim.Memory), heavy: semaphore.NewWeighted(heavyRequests), reads: newReaders(),
 		health: health.NewServer(), calls: map[*call]struct{}{}, stop: make(chan struct{}),
 	}
+	srv.lines = newLogBudget(srv.now())
 	srv.recover = recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(newPanicError))
 	srv.grpc = grpc.NewServer(srv.options()...)
 	r := registrar{srv}
@@ -271,5 +273,6 @@ func (s *Server) drain(ctx context.Context) error {
 	}
 	close(s.stop)
 	s.watching.Wait()
+	s.logOmitted(true)
 	return err
 }
