@@ -210,6 +210,10 @@ func refusedField(t *testing.T, what string, err error, reason scalev1.ErrorReas
 		if v.GetDescription() == "" {
 			t.Errorf("%s: nothing is said of %s", what, v.GetField())
 		}
+		// Code and reason say so; the message does once.
+		if invalid := store.ErrInvalid.Error(); strings.Contains(v.GetDescription(), invalid) || strings.Count(st.Message(), invalid) > 1 {
+			t.Errorf("%s: %q of %s: %q", what, v.GetDescription(), v.GetField(), st.Message())
+		}
 	}
 	if !slices.Equal(fields, []string{field}) {
 		t.Errorf("%s: fields %q, want %q (%v)", what, fields, field, err)
