@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -18,7 +19,11 @@ import (
 
 // invalidf says which field of a request makes no sense, and why.
 func invalidf(field, format string, args ...any) error {
-	return &fieldError{field, fmt.Errorf("%w: %w", fmt.Errorf(format, args...), store.ErrInvalid)}
+	err := fmt.Errorf(format, args...)
+	if !errors.Is(err, store.ErrInvalid) { // otherwise it says so
+		err = fmt.Errorf("%w: %w", err, store.ErrInvalid)
+	}
+	return &fieldError{field, err}
 }
 
 // inField says which field of a request an error is about.

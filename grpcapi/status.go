@@ -100,7 +100,7 @@ func toStatus(err error) *status.Status {
 	}
 	if f := (*fieldError)(nil); errors.As(err, &f) && c.code == codes.InvalidArgument {
 		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{
-			Field: f.field, Description: cutText(f.err.Error(), maxErrorText/4),
+			Field: f.field, Description: cutText(withoutClass.Replace(f.err.Error()), maxErrorText/4),
 		}}})
 	}
 	if m := (*store.MissingError)(nil); errors.As(err, &m) {
@@ -115,6 +115,10 @@ func toStatus(err error) *status.Status {
 	}
 	return s
 }
+
+// withoutClass takes out of what is wrong with a field that something is, which code, reason
+// and message say.
+var withoutClass = strings.NewReplacer(": "+store.ErrInvalid.Error(), "", store.ErrInvalid.Error()+": ", "")
 
 // errorText bounds what an error says and makes it UTF-8.
 func errorText(err error) string { return cutText(err.Error(), maxErrorText) }
