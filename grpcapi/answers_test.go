@@ -204,7 +204,7 @@ func TestStatusesNotTaken(t *testing.T) {
 	}
 	b := newAnswerBudget(lim)
 	ours, theirs := net.Pipe()
-	c := newLimitedConn(ours, func() {})
+	c := newLimitedConn(ours)
 	defer c.Close()
 	c.owe(b, 1000) // goes out at once
 	if out, _, _, _ := b.now(); out != 0 {

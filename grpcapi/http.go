@@ -259,6 +259,8 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 		writeError(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
+	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
+	defer conn.enter()()
 	account, end := h.o.Server.openWebAccount(r)
 	defer end()
 	sw := &streamWriter{ResponseWriter: w}

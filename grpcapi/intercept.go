@@ -73,6 +73,12 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		return err
 	})
 	if err == nil {
+		conn := c.account.conn // of an HTTP request that over which it came
+		if !c.account.web {
+			conn = c.conn
+		}
+		conn.known(c.who)
+		defer conn.enter()()
 		if !c.account.web {
 			c.account.who = c.key()
 		}

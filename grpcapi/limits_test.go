@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"reflect"
 	"strings"
@@ -191,7 +190,10 @@ func TestConnectionCalls(t *testing.T) {
 
 // Connections beyond their number are closed at once.
 func TestConnections(t *testing.T) {
-	n := newRawNode(t, limited(Limits{Connections: 1}))
+	n := newRawNode(t, func(n *rawNode) {
+		n.opt.Limits.Connections = 1
+		n.opt.Authenticate = func(context.Context) (Identity, error) { return Identity{Name: "somebody", Scope: admin}, nil }
+	})
 	if _, err := n.node.GetInfo(n.ctx, &scalev1.GetInfoRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -212,68 +214,6 @@ func TestConnections(t *testing.T) {
 }
 
 // Streams cannot take all calls; one caller cannot take all; there are no more than all.
-// One address does not keep all others from connecting.
-func TestConnectionsOfOneAddress(t *testing.T) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := limitListener(tcp, 8, slog.New(slog.DiscardHandler))
-	defer l.Close()
-	accepted := make(chan net.Conn)
-	go func() {
-		defer close(accepted)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	dial := func(from string) net.Conn {
-		t.Helper()
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		c, err := d.Dial("tcp", tcp.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	refused := func(c net.Conn) {
-		t.Helper()
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			c.Read(make([]byte, 1))
-		}()
-		select {
-		case <-accepted:
-			t.Fatal("it was let in")
-		case <-closed:
-		}
-	}
-	var first net.Conn
-	for i := range 7 {
-		dial("127.0.0.1")
-		c := <-accepted
-		defer c.Close()
-		if i == 0 {
-			first = c
-		}
-	}
-	refused(dial("127.0.0.1"))
-	dial("127.0.0.2")
-	c := <-accepted
-	defer c.Close()
-	refused(dial("127.0.0.3")) // as many as there may be
-	first.Close()
-	dial("127.0.0.1")
-	c = <-accepted
-	defer c.Close()
-}
-
 func TestCallLimits(t *testing.T) {
 	who := make(chan Identity, 1)
 	n := newRawNode(t, func(n *rawNode) {

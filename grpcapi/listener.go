@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,43 +16,17 @@ import (
 // TLS that wait hold no buffer.
 const serveBuffer = 64 << 10
 
-// limitListener closes connections beyond a number at once: they would otherwise wait
-// unseen, and whoever opened them as well. The last eighth is for other networks than the
-// one that has most, as of calls.
+// limitListener closes connections beyond a number at once, or others in their place: see
+// connTable. They would otherwise wait unseen, and whoever opened them as well.
 func limitListener(l net.Listener, most int, log *slog.Logger) net.Listener {
-	return &limitedListener{Listener: l, most: most, log: log, by: map[string]int{}}
+	return &limitedListener{Listener: l, table: newConnTable(most), log: log}
 }
 
 type limitedListener struct {
 	net.Listener
-	most int
-	log  *slog.Logger
-	said time.Time // of the accepting goroutine
-
-	mu  sync.Mutex
-	all int            // connections; guarded by mu, as is below
-	by  map[string]int // of each network; those of a Unix socket are of nobody
-}
-
-// take counts a connection of a network, or reports that there are too many.
-func (l *limitedListener) take(from string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.all >= l.most || from != "" && l.by[from] >= l.most-l.most/shareForOthers {
-		return false
-	}
-	l.all++
-	l.by[from]++
-	return true
-}
-
-func (l *limitedListener) leave(from string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.by[from]--; l.by[from] == 0 {
-		delete(l.by, from)
-	}
+	table *connTable
+	log   *slog.Logger
+	said  time.Time // of the accepting goroutine
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -62,28 +35,38 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		var from string
-		if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			from = hostOf(a.String())
+		from := networkOf(conn)
+		ok, instead := l.table.take(from)
+		for !ok && instead != nil {
+			l.say("connections are closed for others: there are as many as there may be", from)
+			instead.Close()
+			ok, instead = l.table.take(from)
 		}
-		if l.take(from) {
-			return newLimitedConn(conn, sync.OnceFunc(func() { l.leave(from) })), nil
+		if ok {
+			c := newLimitedConn(conn)
+			c.settle(l.table, from)
+			return c, nil
 		}
 		conn.Close()
-		if now := time.Now(); now.Sub(l.said) > time.Minute {
-			l.said = now
-			l.log.Warn("connections are refused: there are as many as there may be", "listener", l.Addr().String(), "from", from, "connections", l.most)
-		}
+		l.say("connections are refused: there are as many as there may be", from)
+	}
+}
+
+// say logs what is done with a connection, now and then.
+func (l *limitedListener) say(what, from string) {
+	if now := time.Now(); now.Sub(l.said) > time.Minute {
+		l.said = now
+		l.log.Warn(what, "listener", l.Addr().String(), "from", from, "connections", l.table.most)
 	}
 }
 
 // A limitedConn is a connection that counts until it is closed.
 type limitedConn struct {
 	net.Conn
-	release func()
-	queue   outQueue
-	wrote   atomic.Int64
-	raw     syscall.RawConn // nil if it has none
+	place connPlace
+	queue outQueue
+	wrote atomic.Int64
+	raw   syscall.RawConn // nil if it has none
 
 	// Of the one goroutine that reads: kept here so that nothing is allocated for a read.
 	ready func(fd uintptr) bool
@@ -94,8 +77,8 @@ type limitedConn struct {
 	err   error
 }
 
-func newLimitedConn(conn net.Conn, release func()) *limitedConn {
-	c := &limitedConn{Conn: conn, release: release}
+func newLimitedConn(conn net.Conn) *limitedConn {
+	c := &limitedConn{Conn: conn}
 	// Only of sockets: what else has a descriptor may not have its bytes there.
 	switch conn := conn.(type) {
 	case *net.TCPConn:
@@ -114,7 +97,7 @@ func (c *limitedConn) NetConn() net.Conn { return c.Conn }
 func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
 	c.queue.close()
-	c.release()
+	c.leavePlace()
 	return err
 }
 

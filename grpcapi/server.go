@@ -33,6 +33,8 @@ type Identity struct {
 	Name string
 	// Scope is what the caller may do.
 	Scope scalev1.Scope
+	// Anonymous callers have shown nothing: of too many connections theirs are closed first.
+	Anonymous bool
 	// Void, if set, ends when the identity does (a token expires or is revoked), with an
 	// error that wraps ErrToken as its cause. Calls under way end then.
 	Void context.Context
@@ -77,7 +79,9 @@ type ServerOptions struct {
 
 // Anyone is for ServerOptions.Authenticate where all who can connect may do so much.
 func Anyone(scope scalev1.Scope) func(context.Context) (Identity, error) {
-	return func(context.Context) (Identity, error) { return Identity{Name: "anyone", Scope: scope}, nil }
+	return func(context.Context) (Identity, error) {
+		return Identity{Name: "anyone", Scope: scope, Anonymous: true}, nil
+	}
 }
 
 // A Call is one that has ended.

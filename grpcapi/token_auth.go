@@ -114,7 +114,7 @@ func (a *Authenticator) decide(c caller, authorization []string) (Identity, erro
 		if c.anonymous == scalev1.Scope_SCOPE_UNSPECIFIED {
 			return Identity{}, fmt.Errorf("%w: the call has none, and this node wants one; send \"authorization: Bearer TOKEN\"", ErrToken)
 		}
-		return Identity{Name: "anonymous", Scope: c.anonymous}, nil
+		return Identity{Name: "anonymous", Scope: c.anonymous, Anonymous: true}, nil
 	case 1:
 	default:
 		return Identity{}, fmt.Errorf("%w: the call has %d of them", ErrToken, len(authorization))
