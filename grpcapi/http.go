@@ -245,6 +245,8 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // call passes a request on to the server.
 func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
+	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
+	defer conn.enter()()
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
@@ -259,8 +261,6 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 		writeError(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
-	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
-	defer conn.enter()()
 	account, end := h.o.Server.openWebAccount(r)
 	defer end()
 	sw := &streamWriter{ResponseWriter: w}
