@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -25,10 +26,14 @@ func (c *Client) ExportCAR(ctx context.Context, o store.Object, w io.Writer) err
 	req.Ref, req.Path = place(o)
 	p := patience{c: c}
 	out := &skippingWriter{w: w}
-	for {
-		out.at = 0
-		car := newCarChecker(o.CID, out)
-		callErr, takeErr := c.receive(ctx, scalev1.DatasetService_ExportCar_FullMethodName, req, func(m *wireMessage) error {
+	car := newCarChecker(o.CID, out)
+	for whole := false; ; {
+		if whole {
+			out.at, car = 0, newCarChecker(o.CID, out)
+		}
+		req.Offset = car.received
+		began := out.done
+		callErr, err := c.receive(ctx, scalev1.DatasetService_ExportCar_FullMethodName, req, func(m *wireMessage) error {
 			if len(m.b) == 0 {
 				return errNothing
 			}
@@ -44,19 +49,23 @@ func (c *Client) ExportCAR(ctx context.Context, o store.Object, w io.Writer) err
 			}
 			return err
 		})
+		if callErr == nil && err == nil {
+			err = car.end()
+		}
 		switch {
-		case takeErr != nil:
-			return fmt.Errorf("export %s: %w", o, takeErr)
-		case callErr != nil:
+		case callErr == nil && err == nil:
+			return nil
+		case req.Offset > 0 && out.done == began && (errors.Is(err, ErrNode) || errors.Is(callErr, ErrUnreachable)):
+			// A node of an older version, which begins at the beginning; or one that says
+			// nothing for too long while it reads up to there.
+			whole = true
+		case callErr == nil:
+			return fmt.Errorf("export %s: %w", o, err)
+		default:
 			// The same object always gives the same bytes, so what was written stays.
 			if err := p.again(ctx, callErr); err != nil {
 				return fmt.Errorf("export %s: %w", o, err)
 			}
-		default:
-			if err := car.end(); err != nil {
-				return fmt.Errorf("export %s: %w", o, err)
-			}
-			return nil
 		}
 	}
 }
@@ -86,6 +95,8 @@ func (s *skippingWriter) Write(b []byte) (int, error) {
 // A carChecker lets a CAR pass whose blocks are those of a DAG, each once, in depth-first
 // order. It holds one block, and remembers the CIDs that it has seen and those to come.
 type carChecker struct {
+	received uint64 // bytes, those of buf too
+
 	w    io.Writer
 	buf  []byte // of a section that is not complete
 	head bool   // the header has passed
@@ -102,6 +113,7 @@ func newCarChecker(root cid.Cid, w io.Writer) *carChecker {
 const maxSection = 64 + dag.MaxBlock
 
 func (c *carChecker) take(data []byte) error {
+	c.received += uint64(len(data))
 	c.buf = append(c.buf, data...)
 	at := 0
 	for at < len(c.buf) {

@@ -23,6 +23,8 @@ type grpcProxy struct {
 	// tamper is given each message of the node with its number in the call, and returns
 	// what the client gets instead. An error ends the call with it; io.EOF in good order.
 	tamper func(method string, n int, b []byte) ([][]byte, error)
+	// request, if set, may change what the client sends.
+	request func(method string, b []byte) []byte
 	// refuse, if set, may end a call before the node hears of it.
 	refuse func(method string) error
 	// end is asked when the node has ended the call, whether more is to come.
@@ -103,13 +105,22 @@ func (p *grpcProxy) forward(conn *grpc.ClientConn, down grpc.ServerStream) error
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	request := p.request
+	p.mu.Unlock()
 	go func() {
 		for {
 			var b []byte
 			if err := down.RecvMsg(&b); err == io.EOF {
 				up.CloseSend()
 				return
-			} else if err != nil || up.SendMsg(&b) != nil {
+			} else if err != nil {
+				return
+			}
+			if request != nil {
+				b = request(method, b)
+			}
+			if up.SendMsg(&b) != nil {
 				return
 			}
 		}

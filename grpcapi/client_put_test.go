@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/koii-network/scale/dag/audit"
 	"github.com/koii-network/scale/dag/proof"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
@@ -204,9 +207,48 @@ func TestClientReadsBrokenConnection(t *testing.T) {
 	}
 	want.Reset()
 	got.Reset()
-	errA, errB := n.store.ExportCAR(ctx, tree, &want), cut(third, 2*third).ExportCAR(ctx, tree, &got)
+	// Each time less than half of it comes: it goes on where it was.
+	errA, errB := n.store.ExportCAR(ctx, tree, &want), cut(third, third, third).ExportCAR(ctx, tree, &got)
 	if errA != nil || errB != nil || !bytes.Equal(want.Bytes(), got.Bytes()) {
 		t.Errorf("a CAR comes otherwise: %v, %v", errA, errB)
+	}
+	if _, received, _ := proxy.counts(); received > int64(want.Len())*11/10+inFlight {
+		t.Errorf("%d bytes came of a CAR of %d", received, want.Len())
+	}
+	// A node that does not know how to begin in the middle.
+	old := startGRPCProxy(t, n.addr)
+	calls := 0
+	old.set(func(method string, i int, b []byte) ([][]byte, error) {
+		if method != scalev1.DatasetService_ExportCar_FullMethodName {
+			return [][]byte{b}, nil
+		}
+		if i == 0 {
+			calls++
+		}
+		if i == 2 && calls == 1 {
+			return nil, toStatus(&RetryAfter{time.Millisecond, ErrClosing}).Err()
+		}
+		return [][]byte{b}, nil
+	}, nil)
+	old.request = func(method string, b []byte) []byte {
+		if method != scalev1.DatasetService_ExportCar_FullMethodName {
+			return b
+		}
+		m := &scalev1.ExportCarRequest{}
+		if err := proto.Unmarshal(b, m); err != nil {
+			t.Error(err)
+		}
+		m.Offset = 0
+		return must(proto.Marshal(m))
+	}
+	got.Reset()
+	if err := n.dial(old.addr).ExportCAR(ctx, tree, &got); err != nil || !bytes.Equal(want.Bytes(), got.Bytes()) || calls != 3 {
+		t.Errorf("a CAR of a node of an older version: %v, in %d calls", err, calls)
+	}
+	_, err := receive(n.rawCAR(tree, uint64(want.Len())+1))
+	refusedField(t, "beyond the end", err, isInvalid, "offset")
+	if rest, err := receive(n.rawCAR(tree, uint64(want.Len()))); err != nil || len(rest) > 0 {
+		t.Errorf("at the end: %d messages, %v", len(rest), err)
 	}
 	compareList(t, "list", n.store.List(ctx, tree), cut(20<<10).List(ctx, tree))
 	o := store.ProveOptions{Manifest: true}
@@ -269,4 +311,11 @@ func TestClientAuditBrokenConnection(t *testing.T) {
 		t.Errorf("bytes that are not those of the dataset: %v, in %d calls", err, calls)
 	}
 	n.sound()
+}
+
+// rawCAR asks the node for a CAR from an offset on.
+func (n *clientNode) rawCAR(o store.Object, offset uint64) (grpc.ServerStreamingClient[scalev1.ExportCarResponse], error) {
+	c := n.dial(n.addr)
+	ref, path := place(o)
+	return c.datasets.ExportCar(n.t.Context(), &scalev1.ExportCarRequest{Ref: ref, Path: path, Offset: offset})
 }

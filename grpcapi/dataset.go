@@ -223,15 +223,35 @@ func (d *datasets) ExportCar(req *scalev1.ExportCarRequest, ss grpc.ServerStream
 	}
 	// The blocks that were sent are remembered, so it cannot be left and gone on with.
 	w := &pieceWriter{field: carDataField, to: accountOf(ctx)}
+	behind := &behindWriter{w: w, left: req.GetOffset()}
 	return pump(ctx, ss, d.reads.whole, func(ctx context.Context, push func(*encoded) error) error {
 		// Not before it has its place: for that one may wait long, with nothing to take.
 		if err := d.reserve(ctx, streamBytes); err != nil {
 			return err
 		}
 		w.push = push
-		if err := d.store.ExportCAR(ctx, o, w); err != nil {
+		if err := d.store.ExportCAR(ctx, o, behind); err != nil {
 			return err
+		}
+		if behind.left > 0 {
+			return invalidf("offset", "%d bytes more than there are", behind.left)
 		}
 		return w.flush()
 	})
+}
+
+// A behindWriter leaves out so many bytes.
+type behindWriter struct {
+	w    io.Writer
+	left uint64
+}
+
+func (b *behindWriter) Write(p []byte) (int, error) {
+	skip := int(min(b.left, uint64(len(p))))
+	b.left -= uint64(skip)
+	if skip == len(p) {
+		return skip, nil
+	}
+	n, err := b.w.Write(p[skip:])
+	return skip + n, err
 }

@@ -1541,7 +1541,11 @@ type ExportCarRequest struct {
 	// Of a dataset, or of a place in one.
 	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Appended to "ref".
-	Path          []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// How many bytes are left out at the beginning: the same REF always gives the same bytes, so
+	// one that was broken off can be gone on with. The node reads them all the same. More than there
+	// are is INVALID.
+	Offset        uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1588,6 +1592,13 @@ func (x *ExportCarRequest) GetPath() []byte {
 		return x.Path
 	}
 	return nil
+}
+
+func (x *ExportCarRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
 }
 
 type ExportCarResponse struct {
@@ -1743,10 +1754,11 @@ const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\aremoval\x18\x01 \x01(\v2\x11.scale.v1.RemovalR\aremoval\x124\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\v2\x14.scale.v1.CheckpointR\n" +
-	"checkpoint\"8\n" +
+	"checkpoint\"P\n" +
 	"\x10ExportCarRequest\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\fR\x04path\"'\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\"'\n" +
 	"\x11ExportCarResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data2\x9b\x05\n" +
 	"\x0eDatasetService\x124\n" +
