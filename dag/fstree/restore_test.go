@@ -410,3 +410,37 @@ func TestWriteFile(t *testing.T) {
 	}
 	onlyIn(t, dir, "f", "g", "pipe")
 }
+
+// While a file is written there is nothing that would be left of it if the process were
+// killed, where the file system lets that be.
+func TestWriteFileLeavesNothing(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		dir := t.TempDir()
+		s, err := newStage(dir+"/f", RestoreOptions{}, false)
+		must(t, err)
+		s.used = named
+		f, err := s.nameless()
+		must(t, err)
+		names := 1
+		if f != nil {
+			must(t, f.Close())
+			names = 0
+		}
+		write := func(w io.Writer) error {
+			_, err := io.WriteString(w, "whole")
+			entries, rerr := os.ReadDir(dir)
+			if len(entries) != names {
+				t.Errorf("there is %v", entries)
+			}
+			return errors.Join(err, rerr)
+		}
+		must(t, errors.Join(s.file(dag.Attr{Mode: 0o640, Mtime: time.Unix(1, 0)}, write), s.close()))
+		onlyIn(t, dir, "f")
+		got, err := os.ReadFile(dir + "/f")
+		st, err2 := os.Stat(dir + "/f")
+		must(t, errors.Join(err, err2))
+		if string(got) != "whole" || st.Mode() != 0o640 || !st.ModTime().Equal(time.Unix(1, 0)) {
+			t.Errorf("%q, %v", got, st)
+		}
+	}
+}

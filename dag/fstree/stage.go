@@ -24,6 +24,7 @@ type stage struct {
 	sync *os.File // the same; opened before anything is written, see commit
 	want string   // name in base
 	name string   // temporary name in base
+	used bool     // a file has it from the beginning, as where none can be without a name
 	done bool
 }
 
