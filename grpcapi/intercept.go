@@ -73,7 +73,7 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		return err
 	})
 	if err == nil {
-		conn := c.account.conn // of an HTTP request that over which it came
+		conn := c.account.conn // that of the HTTP request, where there is one
 		if !c.account.web {
 			conn = c.conn
 		}

@@ -68,7 +68,8 @@ type Limits struct {
 
 	// HeaderBytes bounds the headers of a call; default 16 KiB.
 	HeaderBytes int
-	// Connections bounds the connections of each listener; default 2048.
+	// Connections bounds the connections of each listener; default 2048. Who comes when there
+	// are so many takes the place of one who has shown nothing: see Identity.Anonymous.
 	Connections int
 	// ConnectionCalls bounds the calls at a time on one connection; default 128.
 	ConnectionCalls int
