@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/store/ingest"
-	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 	"github.com/koii-network/scale/store/rowpack"
 )
@@ -102,24 +100,6 @@ func (d *deposit) pending(c ingest.Chunk) bool {
 	}
 	d.touch(p.bin)
 	return true
-}
-
-// storedSize returns the size of a chunk that has a row and its frame a place in the
-// packs, else 0. One whose pack was lost is stored again, and its row replaced.
-func (s *Store) storedSize(ctx context.Context, d dag.Digest) (uint32, error) {
-	var scratch [64]byte
-	b, err := s.kv.Get(ctx, digestKey(rowChunk, d), scratch[:0])
-	if errors.Is(err, kv.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, storeError(err)
-	}
-	r, err := parseChunkRow(b)
-	if err != nil || !s.packs.Holds(r.Loc) {
-		return 0, nil
-	}
-	return r.Size, nil
 }
 
 // Add implements ingest.Chunks.

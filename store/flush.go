@@ -175,6 +175,10 @@ func (s *Store) flush(f *flush) error {
 		}
 		s.totals = total
 	}
+	// Those who looked for these chunks before rely on writer.chunks, which has them still.
+	if l := s.looked.Load(); l != nil {
+		l.wrote(f.index)
+	}
 	return nil
 }
 

@@ -42,6 +42,7 @@ type Store struct {
 	pools    *ingest.Pools
 	writer   *writer
 	openers  openers
+	looked   atomic.Pointer[lookedUp] // nil before the first Missing
 
 	prover     *dag.Prover    // of leaves and chunks
 	inclusions *ledger.Prover // of entries

@@ -22,6 +22,7 @@ const missingStep = 256
 // may yet be lost if that cannot be written: a dataset that names it by its digest
 // waits for it, and is refused if it does not come.
 func (s *Store) Missing(ctx context.Context, digests []dag.Digest) ([]int, error) {
+	s.remember()
 	known := make([]bool, len(digests))
 	var g errgroup.Group
 	g.SetLimit(ingest.Workers())
