@@ -8,9 +8,6 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/koii-network/scale/dag"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
@@ -80,8 +77,8 @@ var errNotBack = fmt.Errorf("its root is missing: %w: the ledger was restored wi
 
 // Get writes the bytes of a file, or of a range of it, as store.Store.Get does. After a
 // broken connection it goes on with the byte that it had come to. The node has compared the
-// bytes with their digests; whoever does not take its word compares them with a CID or a
-// proof.
+// bytes with their digests, or where it sends them compressed this client has, with those
+// that the node names; whoever does not take its word compares them with a CID or a proof.
 func (c *Client) Get(ctx context.Context, o store.Object, r *store.Range, w io.Writer) (int64, error) {
 	if o.Info.Kind == 0 {
 		return 0, fmt.Errorf("get %s: %w", o, errNotBack)
@@ -96,13 +93,30 @@ func (c *Client) Get(ctx context.Context, o store.Object, r *store.Range, w io.W
 			return 0, fmt.Errorf("range %d:%d of %s, which has %d bytes: %w", r.From, r.To, o, o.Info.Size, store.ErrInvalid)
 		}
 	}
-	g := &getter{w: w, at: from, to: to}
+	g := newGetter(w, from, to)
+	defer g.close()
 	p := patience{c: c}
+	last := from
+	brought := func() { // what is written counts: a frame that never comes whole brings nothing
+		if g.at > last {
+			last = g.at
+			p.progress()
+		}
+	}
 	for g.at < to {
 		callErr, writeErr := c.receive(ctx, scalev1.DatasetService_Get_FullMethodName, g.request(o), func(m *wireMessage) error {
-			p.progress()
-			return g.take(m)
+			err := g.take(m)
+			brought()
+			return err
 		})
+		if writeErr == nil {
+			writeErr = g.flush() // what came before the call ended, too
+			brought()
+		}
+		if g.unsound(writeErr) {
+			c.log.Warn("asking the node to look at what it holds", "of", o, "after", writeErr)
+			continue
+		}
 		if writeErr != nil {
 			return int64(g.at - from), fmt.Errorf("get %s: %w", o, writeErr)
 		}
@@ -115,32 +129,4 @@ func (c *Client) Get(ctx context.Context, o store.Object, r *store.Range, w io.W
 		}
 	}
 	return int64(to - from), nil
-}
-
-// A getter is a range on its way.
-type getter struct {
-	w      io.Writer
-	at, to uint64
-}
-
-func (g *getter) request(o store.Object) proto.Message {
-	ref, path := place(o)
-	return &scalev1.GetRequest{Ref: ref, Path: path, Range: &scalev1.ByteRange{Start: g.at, End: &g.to}}
-}
-
-func (g *getter) take(m *wireMessage) error {
-	if len(m.b) == 0 {
-		return errNothing
-	}
-	return m.fields(func(n protowire.Number, data []byte) error {
-		if n != 1 {
-			return nil
-		}
-		if uint64(len(data)) > g.to-g.at {
-			return nodeErrorf("it goes on behind byte %d", g.to)
-		}
-		k, err := g.w.Write(data)
-		g.at += uint64(k)
-		return err
-	})
 }

@@ -210,17 +210,8 @@ func (a *uploadCall) begin() {
 
 // transmit sends a frame unless the call is broken.
 func (a *uploadCall) transmit(f pack.Frame) {
-	m := &scalev1.Frame{
-		Codec: scalev1.Codec_CODEC_RAW, PlainSize: f.PlainSize, SealedSize: uint32(len(f.Sealed)), Chunks: make([]*scalev1.Chunk, len(f.Chunks)),
-	}
-	if f.Codec == compress.Zstd {
-		m.Codec = scalev1.Codec_CODEC_ZSTD
-	}
-	for i := range f.Chunks {
-		m.Chunks[i] = &scalev1.Chunk{Digest: f.Chunks[i].Digest[:], Size: f.Chunks[i].Size}
-	}
 	piece := f.Sealed[:min(len(f.Sealed), uploadPiece)]
-	head, err := proto.Marshal(m)
+	head, err := proto.Marshal(frameHead(&f))
 	if err != nil {
 		a.u.fail(err)
 		a.broken = true

@@ -35,6 +35,9 @@ func (d *datasets) Get(req *scalev1.GetRequest, ss grpc.ServerStreamingServer[sc
 	if err != nil {
 		return err
 	}
+	if req.GetSealed() {
+		return d.sendSealed(ctx, ss, o, r)
+	}
 	return d.sendFile(ctx, ss, o, r, getDataField)
 }
 

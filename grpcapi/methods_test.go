@@ -200,6 +200,8 @@ func TestFieldNumbers(t *testing.T) {
 		{&scalev1.CommitRequest{}, "chunks", commitChunksField}, {&scalev1.CommitRequest{}, "signed_entry", commitSignedField},
 		{&scalev1.CommitEntries{}, "entries", entriesField}, {&scalev1.CommitEntry{}, "chunks", entryChunksField}, {&scalev1.ChunkList{}, "chunks", listChunksField},
 		{&scalev1.Chunk{}, "digest", chunkDigestField}, {&scalev1.Chunk{}, "size", chunkSizeField},
+		{&scalev1.GetResponse{}, "frame", getFrameField}, {&scalev1.FrameRange{}, "frame", rangeFrameField},
+		{&scalev1.FrameRange{}, "start", rangeStartField}, {&scalev1.FrameRange{}, "end", rangeEndField}, {&scalev1.FrameRange{}, "back", rangeBackField},
 		{&scalev1.GetResponse{}, "data", getDataField}, {&scalev1.ProveResponse{}, "data", proveDataField}, {&scalev1.ExportCarResponse{}, "data", carDataField},
 		{&scalev1.GetTreeResponse{}, "parts", treePartsField}, {&scalev1.TreePart{}, "entry", partEntryField}, {&scalev1.TreePart{}, "data", partDataField},
 	} {
@@ -212,6 +214,7 @@ func TestFieldNumbers(t *testing.T) {
 	for m, fields := range map[proto.Message]int{
 		&scalev1.PutRequest{}: 3, &scalev1.UploadRequest{}: 2, &scalev1.Frame{}: 5, &scalev1.CommitRequest{}: 4,
 		&scalev1.CommitEntries{}: 1, &scalev1.ChunkList{}: 1, &scalev1.Chunk{}: 2, &scalev1.TreePart{}: 2,
+		&scalev1.GetResponse{}: 2, &scalev1.FrameRange{}: 4,
 	} {
 		if d := m.ProtoReflect().Descriptor(); d.Fields().Len() != fields {
 			t.Errorf("%s has %d fields, %d are read", d.FullName(), d.Fields().Len(), fields)

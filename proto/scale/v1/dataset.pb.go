@@ -389,7 +389,10 @@ type GetRequest struct {
 	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// Absent: the whole file. One that reaches beyond the end is INVALID_ARGUMENT, and the
 	// message says the size.
-	Range         *ByteRange `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
+	Range *ByteRange `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
+	// The client opens frames by itself: what is compressed may come as it is stored, in
+	// "frame", a few times fewer bytes. It is the node's choice.
+	Sealed        bool `protobuf:"varint,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,10 +448,20 @@ func (x *GetRequest) GetRange() *ByteRange {
 	return nil
 }
 
+func (x *GetRequest) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The next bytes, 1 byte to 1 MiB. An empty file has no messages.
-	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The next bytes, 1 byte to 1 MiB. An empty file has no messages. Behind a frame whose
+	// sealed form did not come whole: more of that.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The next bytes are in a frame. Only if the request says "sealed", and then without "data".
+	Frame         *FrameRange `protobuf:"bytes,2,opt,name=frame,proto3" json:"frame,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +503,91 @@ func (x *GetResponse) GetData() []byte {
 	return nil
 }
 
+func (x *GetResponse) GetFrame() *FrameRange {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+// Bytes of a file that are in a frame one behind the other.
+type FrameRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The frame as it is stored, with all of its sealed form, the first bytes of it, or none:
+	// "data" of the messages that follow is the rest, until there are "sealed_size" bytes. The
+	// node has compared the digests of the chunks in the range with those that the file is made
+	// of, but the bytes with nothing: whoever opens the frame compares those chunks with their
+	// digests. If one does not match, a Get without "sealed" says what is damaged.
+	Frame *Frame `protobuf:"bytes,1,opt,name=frame,proto3" json:"frame,omitempty"`
+	// The file's bytes are the plain bytes of the frame from here, counted from 0,
+	Start uint32 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	// to here, which is not among them.
+	End uint32 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Without "frame": it is one that came before in this call, so many before the last one,
+	// at most 3.
+	Back          uint32 `protobuf:"varint,4,opt,name=back,proto3" json:"back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FrameRange) Reset() {
+	*x = FrameRange{}
+	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FrameRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FrameRange) ProtoMessage() {}
+
+func (x *FrameRange) ProtoReflect() protoreflect.Message {
+	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FrameRange.ProtoReflect.Descriptor instead.
+func (*FrameRange) Descriptor() ([]byte, []int) {
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FrameRange) GetFrame() *Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *FrameRange) GetStart() uint32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *FrameRange) GetEnd() uint32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *FrameRange) GetBack() uint32 {
+	if x != nil {
+		return x.Back
+	}
+	return 0
+}
+
 type GetTreeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A REF.
@@ -506,7 +604,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	mi := &file_scale_v1_dataset_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +616,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	mi := &file_scale_v1_dataset_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +629,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{6}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetTreeRequest) GetRef() string {
@@ -565,7 +663,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[7]
+	mi := &file_scale_v1_dataset_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +675,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[7]
+	mi := &file_scale_v1_dataset_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +688,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{7}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetTreeResponse) GetParts() []*TreePart {
@@ -613,7 +711,7 @@ type TreePart struct {
 
 func (x *TreePart) Reset() {
 	*x = TreePart{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[8]
+	mi := &file_scale_v1_dataset_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +723,7 @@ func (x *TreePart) String() string {
 func (*TreePart) ProtoMessage() {}
 
 func (x *TreePart) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[8]
+	mi := &file_scale_v1_dataset_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +736,7 @@ func (x *TreePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreePart.ProtoReflect.Descriptor instead.
 func (*TreePart) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{8}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TreePart) GetEntry() *TreeEntry {
@@ -667,7 +765,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[9]
+	mi := &file_scale_v1_dataset_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +777,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[9]
+	mi := &file_scale_v1_dataset_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +790,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{9}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatRequest) GetRef() string {
@@ -721,7 +819,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[10]
+	mi := &file_scale_v1_dataset_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +831,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[10]
+	mi := &file_scale_v1_dataset_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +844,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{10}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatResponse) GetDataset() *Dataset {
@@ -775,7 +873,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[11]
+	mi := &file_scale_v1_dataset_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +885,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[11]
+	mi := &file_scale_v1_dataset_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +898,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{11}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResolveRequest) GetRef() string {
@@ -835,7 +933,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[12]
+	mi := &file_scale_v1_dataset_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +945,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[12]
+	mi := &file_scale_v1_dataset_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +958,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{12}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResolveResponse) GetEntry() int64 {
@@ -910,7 +1008,7 @@ type ListDatasetsRequest struct {
 
 func (x *ListDatasetsRequest) Reset() {
 	*x = ListDatasetsRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[13]
+	mi := &file_scale_v1_dataset_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1020,7 @@ func (x *ListDatasetsRequest) String() string {
 func (*ListDatasetsRequest) ProtoMessage() {}
 
 func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[13]
+	mi := &file_scale_v1_dataset_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1033,7 @@ func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsRequest.ProtoReflect.Descriptor instead.
 func (*ListDatasetsRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{13}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDatasetsRequest) GetPageSize() uint32 {
@@ -964,7 +1062,7 @@ type ListDatasetsResponse struct {
 
 func (x *ListDatasetsResponse) Reset() {
 	*x = ListDatasetsResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[14]
+	mi := &file_scale_v1_dataset_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1074,7 @@ func (x *ListDatasetsResponse) String() string {
 func (*ListDatasetsResponse) ProtoMessage() {}
 
 func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[14]
+	mi := &file_scale_v1_dataset_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1087,7 @@ func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsResponse.ProtoReflect.Descriptor instead.
 func (*ListDatasetsResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{14}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDatasetsResponse) GetDatasets() []*Dataset {
@@ -1020,7 +1118,7 @@ type ListVersionsRequest struct {
 
 func (x *ListVersionsRequest) Reset() {
 	*x = ListVersionsRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[15]
+	mi := &file_scale_v1_dataset_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1130,7 @@ func (x *ListVersionsRequest) String() string {
 func (*ListVersionsRequest) ProtoMessage() {}
 
 func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[15]
+	mi := &file_scale_v1_dataset_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1143,7 @@ func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{15}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListVersionsRequest) GetName() string {
@@ -1081,7 +1179,7 @@ type ListVersionsResponse struct {
 
 func (x *ListVersionsResponse) Reset() {
 	*x = ListVersionsResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[16]
+	mi := &file_scale_v1_dataset_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1191,7 @@ func (x *ListVersionsResponse) String() string {
 func (*ListVersionsResponse) ProtoMessage() {}
 
 func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[16]
+	mi := &file_scale_v1_dataset_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1204,7 @@ func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{16}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListVersionsResponse) GetVersions() []*Version {
@@ -1137,7 +1235,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[17]
+	mi := &file_scale_v1_dataset_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1247,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[17]
+	mi := &file_scale_v1_dataset_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1260,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{17}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Version) GetWhat() isVersion_What {
@@ -1229,7 +1327,7 @@ type Removal struct {
 
 func (x *Removal) Reset() {
 	*x = Removal{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[18]
+	mi := &file_scale_v1_dataset_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1339,7 @@ func (x *Removal) String() string {
 func (*Removal) ProtoMessage() {}
 
 func (x *Removal) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[18]
+	mi := &file_scale_v1_dataset_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1352,7 @@ func (x *Removal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removal.ProtoReflect.Descriptor instead.
 func (*Removal) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{18}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Removal) GetName() string {
@@ -1317,7 +1415,7 @@ type ListTreeRequest struct {
 
 func (x *ListTreeRequest) Reset() {
 	*x = ListTreeRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[19]
+	mi := &file_scale_v1_dataset_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1427,7 @@ func (x *ListTreeRequest) String() string {
 func (*ListTreeRequest) ProtoMessage() {}
 
 func (x *ListTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[19]
+	mi := &file_scale_v1_dataset_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1440,7 @@ func (x *ListTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTreeRequest.ProtoReflect.Descriptor instead.
 func (*ListTreeRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{19}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListTreeRequest) GetRef() string {
@@ -1385,7 +1483,7 @@ type ListTreeResponse struct {
 
 func (x *ListTreeResponse) Reset() {
 	*x = ListTreeResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[20]
+	mi := &file_scale_v1_dataset_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1495,7 @@ func (x *ListTreeResponse) String() string {
 func (*ListTreeResponse) ProtoMessage() {}
 
 func (x *ListTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[20]
+	mi := &file_scale_v1_dataset_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1508,7 @@ func (x *ListTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTreeResponse.ProtoReflect.Descriptor instead.
 func (*ListTreeResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{20}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListTreeResponse) GetEntries() []*TreeEntry {
@@ -1440,7 +1538,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[21]
+	mi := &file_scale_v1_dataset_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1550,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[21]
+	mi := &file_scale_v1_dataset_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1563,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{21}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveRequest) GetName() string {
@@ -1494,7 +1592,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[22]
+	mi := &file_scale_v1_dataset_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1604,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[22]
+	mi := &file_scale_v1_dataset_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1617,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{22}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveResponse) GetRemoval() *Removal {
@@ -1552,7 +1650,7 @@ type ExportCarRequest struct {
 
 func (x *ExportCarRequest) Reset() {
 	*x = ExportCarRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[23]
+	mi := &file_scale_v1_dataset_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1662,7 @@ func (x *ExportCarRequest) String() string {
 func (*ExportCarRequest) ProtoMessage() {}
 
 func (x *ExportCarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[23]
+	mi := &file_scale_v1_dataset_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1675,7 @@ func (x *ExportCarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCarRequest.ProtoReflect.Descriptor instead.
 func (*ExportCarRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{23}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExportCarRequest) GetRef() string {
@@ -1611,7 +1709,7 @@ type ExportCarResponse struct {
 
 func (x *ExportCarResponse) Reset() {
 	*x = ExportCarResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[24]
+	mi := &file_scale_v1_dataset_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1721,7 @@ func (x *ExportCarResponse) String() string {
 func (*ExportCarResponse) ProtoMessage() {}
 
 func (x *ExportCarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[24]
+	mi := &file_scale_v1_dataset_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1734,7 @@ func (x *ExportCarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCarResponse.ProtoReflect.Descriptor instead.
 func (*ExportCarResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{24}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExportCarResponse) GetData() []byte {
@@ -1650,7 +1748,7 @@ var File_scale_v1_dataset_proto protoreflect.FileDescriptor
 
 const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\n" +
-	"\x16scale/v1/dataset.proto\x12\bscale.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14scale/v1/types.proto\"\x85\x01\n" +
+	"\x16scale/v1/dataset.proto\x12\bscale.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14scale/v1/block.proto\x1a\x14scale/v1/types.proto\"\x85\x01\n" +
 	"\n" +
 	"PutRequest\x12-\n" +
 	"\x06header\x18\x01 \x01(\v2\x13.scale.v1.PutHeaderH\x00R\x06header\x12*\n" +
@@ -1680,14 +1778,22 @@ const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\x06result\x18\x01 \x01(\v2\x13.scale.v1.PutResultR\x06result\x124\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\v2\x14.scale.v1.CheckpointR\n" +
-	"checkpoint\"]\n" +
+	"checkpoint\"u\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12)\n" +
-	"\x05range\x18\x03 \x01(\v2\x13.scale.v1.ByteRangeR\x05range\"!\n" +
+	"\x05range\x18\x03 \x01(\v2\x13.scale.v1.ByteRangeR\x05range\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\bR\x06sealed\"M\n" +
 	"\vGetResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"L\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12*\n" +
+	"\x05frame\x18\x02 \x01(\v2\x14.scale.v1.FrameRangeR\x05frame\"o\n" +
+	"\n" +
+	"FrameRange\x12%\n" +
+	"\x05frame\x18\x01 \x01(\v2\x0f.scale.v1.FrameR\x05frame\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\rR\x05start\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\rR\x03end\x12\x12\n" +
+	"\x04back\x18\x04 \x01(\rR\x04back\"L\n" +
 	"\x0eGetTreeRequest\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x14\n" +
@@ -1785,7 +1891,7 @@ func file_scale_v1_dataset_proto_rawDescGZIP() []byte {
 	return file_scale_v1_dataset_proto_rawDescData
 }
 
-var file_scale_v1_dataset_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_scale_v1_dataset_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_scale_v1_dataset_proto_goTypes = []any{
 	(*PutRequest)(nil),            // 0: scale.v1.PutRequest
 	(*PutHeader)(nil),             // 1: scale.v1.PutHeader
@@ -1793,79 +1899,83 @@ var file_scale_v1_dataset_proto_goTypes = []any{
 	(*PutResponse)(nil),           // 3: scale.v1.PutResponse
 	(*GetRequest)(nil),            // 4: scale.v1.GetRequest
 	(*GetResponse)(nil),           // 5: scale.v1.GetResponse
-	(*GetTreeRequest)(nil),        // 6: scale.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),       // 7: scale.v1.GetTreeResponse
-	(*TreePart)(nil),              // 8: scale.v1.TreePart
-	(*StatRequest)(nil),           // 9: scale.v1.StatRequest
-	(*StatResponse)(nil),          // 10: scale.v1.StatResponse
-	(*ResolveRequest)(nil),        // 11: scale.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 12: scale.v1.ResolveResponse
-	(*ListDatasetsRequest)(nil),   // 13: scale.v1.ListDatasetsRequest
-	(*ListDatasetsResponse)(nil),  // 14: scale.v1.ListDatasetsResponse
-	(*ListVersionsRequest)(nil),   // 15: scale.v1.ListVersionsRequest
-	(*ListVersionsResponse)(nil),  // 16: scale.v1.ListVersionsResponse
-	(*Version)(nil),               // 17: scale.v1.Version
-	(*Removal)(nil),               // 18: scale.v1.Removal
-	(*ListTreeRequest)(nil),       // 19: scale.v1.ListTreeRequest
-	(*ListTreeResponse)(nil),      // 20: scale.v1.ListTreeResponse
-	(*RemoveRequest)(nil),         // 21: scale.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 22: scale.v1.RemoveResponse
-	(*ExportCarRequest)(nil),      // 23: scale.v1.ExportCarRequest
-	(*ExportCarResponse)(nil),     // 24: scale.v1.ExportCarResponse
-	(Kind)(0),                     // 25: scale.v1.Kind
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*PutResult)(nil),             // 27: scale.v1.PutResult
-	(*Checkpoint)(nil),            // 28: scale.v1.Checkpoint
-	(*ByteRange)(nil),             // 29: scale.v1.ByteRange
-	(*TreeEntry)(nil),             // 30: scale.v1.TreeEntry
-	(*Dataset)(nil),               // 31: scale.v1.Dataset
+	(*FrameRange)(nil),            // 6: scale.v1.FrameRange
+	(*GetTreeRequest)(nil),        // 7: scale.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),       // 8: scale.v1.GetTreeResponse
+	(*TreePart)(nil),              // 9: scale.v1.TreePart
+	(*StatRequest)(nil),           // 10: scale.v1.StatRequest
+	(*StatResponse)(nil),          // 11: scale.v1.StatResponse
+	(*ResolveRequest)(nil),        // 12: scale.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 13: scale.v1.ResolveResponse
+	(*ListDatasetsRequest)(nil),   // 14: scale.v1.ListDatasetsRequest
+	(*ListDatasetsResponse)(nil),  // 15: scale.v1.ListDatasetsResponse
+	(*ListVersionsRequest)(nil),   // 16: scale.v1.ListVersionsRequest
+	(*ListVersionsResponse)(nil),  // 17: scale.v1.ListVersionsResponse
+	(*Version)(nil),               // 18: scale.v1.Version
+	(*Removal)(nil),               // 19: scale.v1.Removal
+	(*ListTreeRequest)(nil),       // 20: scale.v1.ListTreeRequest
+	(*ListTreeResponse)(nil),      // 21: scale.v1.ListTreeResponse
+	(*RemoveRequest)(nil),         // 22: scale.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 23: scale.v1.RemoveResponse
+	(*ExportCarRequest)(nil),      // 24: scale.v1.ExportCarRequest
+	(*ExportCarResponse)(nil),     // 25: scale.v1.ExportCarResponse
+	(Kind)(0),                     // 26: scale.v1.Kind
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*PutResult)(nil),             // 28: scale.v1.PutResult
+	(*Checkpoint)(nil),            // 29: scale.v1.Checkpoint
+	(*ByteRange)(nil),             // 30: scale.v1.ByteRange
+	(*Frame)(nil),                 // 31: scale.v1.Frame
+	(*TreeEntry)(nil),             // 32: scale.v1.TreeEntry
+	(*Dataset)(nil),               // 33: scale.v1.Dataset
 }
 var file_scale_v1_dataset_proto_depIdxs = []int32{
 	1,  // 0: scale.v1.PutRequest.header:type_name -> scale.v1.PutHeader
 	2,  // 1: scale.v1.PutRequest.entry:type_name -> scale.v1.PutEntry
-	25, // 2: scale.v1.PutHeader.kind:type_name -> scale.v1.Kind
-	25, // 3: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
-	26, // 4: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
-	27, // 5: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
-	28, // 6: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	29, // 7: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
-	8,  // 8: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
-	30, // 9: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
-	31, // 10: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
-	30, // 11: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
-	31, // 12: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
-	17, // 13: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
-	31, // 14: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
-	18, // 15: scale.v1.Version.removal:type_name -> scale.v1.Removal
-	26, // 16: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
-	30, // 17: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
-	18, // 18: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
-	28, // 19: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	0,  // 20: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
-	4,  // 21: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
-	6,  // 22: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
-	9,  // 23: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
-	11, // 24: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
-	13, // 25: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
-	15, // 26: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
-	19, // 27: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
-	21, // 28: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
-	23, // 29: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
-	3,  // 30: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
-	5,  // 31: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
-	7,  // 32: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
-	10, // 33: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
-	12, // 34: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
-	14, // 35: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
-	16, // 36: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
-	20, // 37: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
-	22, // 38: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
-	24, // 39: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	26, // 2: scale.v1.PutHeader.kind:type_name -> scale.v1.Kind
+	26, // 3: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
+	27, // 4: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
+	28, // 5: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
+	29, // 6: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	30, // 7: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
+	6,  // 8: scale.v1.GetResponse.frame:type_name -> scale.v1.FrameRange
+	31, // 9: scale.v1.FrameRange.frame:type_name -> scale.v1.Frame
+	9,  // 10: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
+	32, // 11: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
+	33, // 12: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
+	32, // 13: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
+	33, // 14: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
+	18, // 15: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
+	33, // 16: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
+	19, // 17: scale.v1.Version.removal:type_name -> scale.v1.Removal
+	27, // 18: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
+	32, // 19: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
+	19, // 20: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
+	29, // 21: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	0,  // 22: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
+	4,  // 23: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
+	7,  // 24: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
+	10, // 25: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
+	12, // 26: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
+	14, // 27: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
+	16, // 28: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
+	20, // 29: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
+	22, // 30: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
+	24, // 31: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
+	3,  // 32: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
+	5,  // 33: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
+	8,  // 34: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
+	11, // 35: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
+	13, // 36: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
+	15, // 37: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
+	17, // 38: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
+	21, // 39: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
+	23, // 40: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
+	25, // 41: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_scale_v1_dataset_proto_init() }
@@ -1873,6 +1983,7 @@ func file_scale_v1_dataset_proto_init() {
 	if File_scale_v1_dataset_proto != nil {
 		return
 	}
+	file_scale_v1_block_proto_init()
 	file_scale_v1_types_proto_init()
 	file_scale_v1_dataset_proto_msgTypes[0].OneofWrappers = []any{
 		(*PutRequest_Header)(nil),
@@ -1881,7 +1992,7 @@ func file_scale_v1_dataset_proto_init() {
 	}
 	file_scale_v1_dataset_proto_msgTypes[1].OneofWrappers = []any{}
 	file_scale_v1_dataset_proto_msgTypes[2].OneofWrappers = []any{}
-	file_scale_v1_dataset_proto_msgTypes[17].OneofWrappers = []any{
+	file_scale_v1_dataset_proto_msgTypes[18].OneofWrappers = []any{
 		(*Version_Dataset)(nil),
 		(*Version_Removal)(nil),
 	}
@@ -1891,7 +2002,7 @@ func file_scale_v1_dataset_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scale_v1_dataset_proto_rawDesc), len(file_scale_v1_dataset_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

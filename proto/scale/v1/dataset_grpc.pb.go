@@ -52,7 +52,8 @@ type DatasetServiceClient interface {
 	// next put of the same data.
 	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutRequest, PutResponse], error)
 	// The bytes of one file, or of a range of it. Each chunk has been checked against its
-	// digest before a byte of it is sent. A directory is INVALID_ARGUMENT: see GetTree.
+	// digest before a byte of it is sent, but for those of "frame", which only clients get that
+	// ask for it. A directory is INVALID_ARGUMENT: see GetTree.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetResponse], error)
 	// Everything at and below a REF, in the order that Put takes.
 	GetTree(ctx context.Context, in *GetTreeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetTreeResponse], error)
@@ -234,7 +235,8 @@ type DatasetServiceServer interface {
 	// next put of the same data.
 	Put(grpc.ClientStreamingServer[PutRequest, PutResponse]) error
 	// The bytes of one file, or of a range of it. Each chunk has been checked against its
-	// digest before a byte of it is sent. A directory is INVALID_ARGUMENT: see GetTree.
+	// digest before a byte of it is sent, but for those of "frame", which only clients get that
+	// ask for it. A directory is INVALID_ARGUMENT: see GetTree.
 	Get(*GetRequest, grpc.ServerStreamingServer[GetResponse]) error
 	// Everything at and below a REF, in the order that Put takes.
 	GetTree(*GetTreeRequest, grpc.ServerStreamingServer[GetTreeResponse]) error
