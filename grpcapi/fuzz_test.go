@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
@@ -410,4 +411,59 @@ func plainOrder(all []store.SourceEntry, chosen []int) bool {
 		}
 	}
 	return true
+}
+
+// FuzzGetResponses sends a client what a node might answer to a get. What is written of frames
+// has its digest, and nothing goes beyond what was asked for.
+func FuzzGetResponses(f *testing.F) {
+	data := bytes.Repeat([]byte("some text, "), 400)
+	fr := frameOf(data)
+	fr.Data = nil
+	whole := &scalev1.GetResponse{Frame: &scalev1.FrameRange{Frame: fr, Start: 5, End: fr.PlainSize}}
+	back := &scalev1.GetResponse{Frame: &scalev1.FrameRange{Start: 1, End: 10}}
+	plain := &scalev1.GetResponse{Data: []byte("plain bytes")}
+	f.Add(uint64(1<<20), messageBytes(f, plain, whole, &scalev1.GetResponse{Data: data[:100]}, &scalev1.GetResponse{Data: data[100:]}, back, plain, whole))
+	f.Add(uint64(6000), messageBytes(f, whole, &scalev1.GetResponse{Data: data}, whole, &scalev1.GetResponse{Data: data}))
+	f.Add(uint64(20), messageBytes(f, back, plain, plain, plain))
+	f.Fuzz(func(t *testing.T, to uint64, b []byte) {
+		next := messagesOfClient(b)
+		var got bytes.Buffer
+		g := newGetter(&got, 0, min(to, 1<<20))
+		g.workers = 0 // one after the other, so that an input always takes the same way
+		defer g.close()
+		err := error(nil)
+		for err == nil {
+			var m wireMessage
+			if m.b, err = next(); err == nil {
+				err = g.take(&m)
+			}
+		}
+		if err == io.EOF {
+			err = g.flush()
+		}
+		if err != nil && !errors.Is(err, ErrNode) {
+			t.Fatal(err)
+		}
+		if uint64(got.Len()) != g.at || g.at > g.to || g.came > g.to {
+			t.Fatalf("%d bytes were written, at %d of %d", got.Len(), g.at, g.to)
+		}
+		for _, o := range g.recent {
+			if o.frame.PlainSize > compress.MaxPlain || len(o.buf) > compress.MaxPlain || len(o.frame.Chunks) > maxFrameChunks {
+				t.Fatalf("a frame of %d bytes, %d sealed, %d chunks", o.frame.PlainSize, len(o.buf), len(o.frame.Chunks))
+			}
+		}
+	})
+}
+
+// messagesOfClient is messagesOf for what a client receives.
+func messagesOfClient(b []byte) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		if len(b) < 2 {
+			return nil, io.EOF
+		}
+		n := min(int(b[0])<<8|int(b[1]), len(b)-2)
+		msg := bytes.Clone(b[2 : 2+n])
+		b = b[2+n:]
+		return msg, nil
+	}
 }

@@ -13,7 +13,8 @@ type Observer struct {
 	Proof func(took time.Duration, err error)
 	// Frame: a frame was wanted for reading, and was in memory, or was not.
 	Frame func(hit bool)
-	// Read: plain bytes of chunks were read and checked.
+	// Read: plain bytes of chunks were read and checked, or given in their frame, for whoever
+	// opens it to check.
 	Read func(bytes int)
 }
 
