@@ -106,9 +106,9 @@ func TestClientGetSealedLies(t *testing.T) {
 		})
 	}
 	for what, lie := range map[string]tamper{
-		"a digest": onFrames(func(f *scalev1.FrameRange) { f.Frame.Chunks[1].Digest[3] ^= 1 }),
-		"sizes":    onFrames(func(f *scalev1.FrameRange) { f.Frame.Chunks[0].Size--; f.Frame.Chunks[1].Size++ }),
-		"a codec":  onFrames(func(f *scalev1.FrameRange) { f.Frame.Codec = scalev1.Codec_CODEC_RAW }),
+		"a digest":     onFrames(func(f *scalev1.FrameRange) { f.Frame.Chunks[1].Digest[3] ^= 1 }),
+		"sizes":        onFrames(func(f *scalev1.FrameRange) { f.Frame.Chunks[0].Size--; f.Frame.Chunks[1].Size++ }),
+		"a codec":      onFrames(func(f *scalev1.FrameRange) { f.Frame.Codec = scalev1.Codec_CODEC_RAW }),
 		"sealed bytes": flippedOnce(getMethod, 1),
 	} {
 		proxy.set(lie, nil)

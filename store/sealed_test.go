@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 
 	"github.com/koii-network/scale/compress"
@@ -151,9 +152,9 @@ func TestGetSealedDamage(t *testing.T) {
 		}
 	}
 	h.reopen() // nothing is in memory
-	n := 0
+	var n atomic.Int32
 	packs.change = func(*pack.Frame) error {
-		if n++; n > 1 {
+		if n.Add(1) > 1 {
 			return store.ErrCorrupt
 		}
 		return nil

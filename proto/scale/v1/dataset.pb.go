@@ -517,7 +517,8 @@ type FrameRange struct {
 	// "data" of the messages that follow is the rest, until there are "sealed_size" bytes. The
 	// node has compared the digests of the chunks in the range with those that the file is made
 	// of, but the bytes with nothing: whoever opens the frame compares those chunks with their
-	// digests. If one does not match, a Get without "sealed" says what is damaged.
+	// digests. If one does not match, a Get without "sealed" says what is damaged. Outside the
+	// range there may be chunks of other data that the node holds.
 	Frame *Frame `protobuf:"bytes,1,opt,name=frame,proto3" json:"frame,omitempty"`
 	// The file's bytes are the plain bytes of the frame from here, counted from 0,
 	Start uint32 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
