@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -204,6 +205,8 @@ func TestClientGetSealedBroken(t *testing.T) {
 	if k, err := c.Get(ctx, o, nil, &got); err != nil || k != int64(len(b)) || !bytes.Equal(got.Bytes(), b) || calls != 6 {
 		t.Errorf("%d bytes, %v, after %d calls", k, err, calls)
 	}
+	c = must(Dial(ctx, proxy.addr, DialOptions{TempDir: t.TempDir(), Patience: time.Millisecond}))
+	defer c.Close()
 	calls = 0
 	proxy.set(func(method string, i int, m []byte) ([][]byte, error) {
 		if method != getMethod {
