@@ -3,6 +3,7 @@ package compress
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -192,6 +193,22 @@ func TestTrial(t *testing.T) {
 	}
 	if size(4*trialMost, []byte(`{"a":"b"}`)); s.every != trialMost {
 		t.Errorf("trials are %d frames apart when nothing changes, want %d", s.every, trialMost)
+	}
+}
+
+// What the default encoder saves has to be worth its time: 3 % more is not, 5 % is.
+func TestWorth(t *testing.T) {
+	for n, lean := range map[int]bool{256 << 10: true, 512 << 10: false} {
+		s := newSealer(t, SealOptions{})
+		plain := slices.Concat(jsonLines(256<<10), source(512 << 10)[:n])
+		fast, slow := len(s.fast.EncodeAll(plain, nil)), len(s.slow.EncodeAll(plain, nil))
+		if more := float64(fast-slow) / float64(slow); more < 0.02 || more > 0.06 {
+			t.Fatalf("the fastest encoder makes %.3f more of the data of the test", more)
+		}
+		_, sealed, err := s.Seal(nil, plain)
+		if want := map[bool]int{true: fast, false: slow}[lean]; err != nil || s.lean != lean || len(sealed) != want {
+			t.Errorf("%d bytes of source code: %d bytes, want %d; lean %t, %v", n, len(sealed), want, s.lean, err)
+		}
 	}
 }
 

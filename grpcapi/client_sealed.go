@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -14,6 +13,7 @@ import (
 	"github.com/koii-network/scale/compress"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/pack"
 )
 
@@ -57,7 +57,7 @@ type opening struct {
 var errUnsound = nodeErrorf("a frame that does not hold what it should")
 
 func newGetter(w io.Writer, from, to uint64) *getter {
-	return &getter{w: w, at: from, came: from, to: to, workers: min(runtime.GOMAXPROCS(0), 8)}
+	return &getter{w: w, at: from, came: from, to: to, workers: ingest.Workers()}
 }
 
 // close waits for what is being opened.

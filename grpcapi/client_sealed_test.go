@@ -32,16 +32,21 @@ func mixedBytes() []byte {
 	return slices.Concat(b, noiseBytes(1, 1<<20), b[3<<20:4<<20], noiseBytes(2, 50_000), b[1<<20:5<<20])
 }
 
+// startSealed starts a node that holds mixedBytes, and a client of it behind a proxy.
+func startSealed(t *testing.T) (n *clientNode, proxy *grpcProxy, c *Client, o store.Object, b []byte) {
+	t.Helper()
+	n, b = startClientNode(t), mixedBytes()
+	must(n.store.Put(t.Context(), []store.Input{{Name: "f", Reader: bytes.NewReader(b)}}, store.PutOptions{}))
+	proxy = startGRPCProxy(t, n.addr)
+	c = n.dial(proxy.addr)
+	return n, proxy, c, must(c.Resolve(t.Context(), "f")), b
+}
+
 // TestClientGetSealed reads ranges of a file that lies in frames: what comes is what was put,
 // and takes fewer bytes.
 func TestClientGetSealed(t *testing.T) {
-	n := startClientNode(t)
+	n, proxy, c, o, b := startSealed(t)
 	ctx := t.Context()
-	b := mixedBytes()
-	must(n.store.Put(ctx, []store.Input{{Name: "f", Reader: bytes.NewReader(b)}}, store.PutOptions{}))
-	proxy := startGRPCProxy(t, n.addr)
-	c := n.dial(proxy.addr)
-	o := must(c.Resolve(ctx, "f"))
 	wire := 0
 	proxy.set(func(_ string, _ int, m []byte) ([][]byte, error) { wire += len(m); return [][]byte{m}, nil }, nil)
 	size := uint64(len(b))
@@ -79,13 +84,8 @@ func (f failingAfter) Write(p []byte) (int, error) {
 // TestClientGetSealedLies changes what comes of frames. Bytes that do not match are asked for
 // again, as plain ones; what makes no sense is the node's error.
 func TestClientGetSealedLies(t *testing.T) {
-	n := startClientNode(t)
+	n, proxy, c, o, b := startSealed(t)
 	ctx := t.Context()
-	b := mixedBytes()
-	must(n.store.Put(ctx, []store.Input{{Name: "f", Reader: bytes.NewReader(b)}}, store.PutOptions{}))
-	proxy := startGRPCProxy(t, n.addr)
-	c := n.dial(proxy.addr)
-	o := must(c.Resolve(ctx, "f"))
 	get := func() ([]byte, error) {
 		var got bytes.Buffer
 		_, err := c.Get(ctx, o, nil, &got)
@@ -180,13 +180,8 @@ func flippedOnce(method string, at int) tamper {
 // TestClientGetSealedBroken breaks a get at every place for a while: it goes on with the
 // byte that it had come to. One that never brings a whole frame is given up.
 func TestClientGetSealedBroken(t *testing.T) {
-	n := startClientNode(t)
+	_, proxy, c, o, b := startSealed(t)
 	ctx := t.Context()
-	b := mixedBytes()
-	must(n.store.Put(ctx, []store.Input{{Name: "f", Reader: bytes.NewReader(b)}}, store.PutOptions{}))
-	proxy := startGRPCProxy(t, n.addr)
-	c := n.dial(proxy.addr)
-	o := must(c.Resolve(ctx, "f"))
 	gone := status.Error(codes.Unavailable, "broken by the test")
 	calls := 0
 	proxy.set(func(method string, i int, m []byte) ([][]byte, error) {
