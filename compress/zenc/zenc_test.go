@@ -263,7 +263,7 @@ func FuzzEncode(f *testing.F) {
 		// Besides p itself, pieces of it in random order with noise between.
 		r := rand.New(rand.NewPCG(seed, 0))
 		long := slices.Clone(p)
-		for range r.IntN(2000) {
+		for range r.IntN(300) {
 			if len(p) > 0 {
 				at := r.IntN(len(p))
 				long = append(long, p[at:at+r.IntN(len(p)-at+1)]...)
@@ -271,7 +271,7 @@ func FuzzEncode(f *testing.F) {
 			if r.IntN(3) == 0 {
 				long = append(long, random(r, r.IntN(1<<r.IntN(13)))...)
 			}
-			if len(long) > 600<<10 {
+			if len(long) > 200<<10 {
 				break
 			}
 		}
