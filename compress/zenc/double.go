@@ -13,23 +13,30 @@ func (e *Encoder) searchDouble(src []byte, start, end int) {
 		hl, hs := hash8(v), hash5(v)
 		long, tl := &e.long[hl>>(64-longBits)], tag(hl, longBits)
 		short, ts := &e.short[hs>>(64-shortBits)], tag(hs, shortBits)
-		ml, ms := long.candidate(tl), short.candidate(ts)
+		cl, cs := *long, *short // candidates
 		*long, *short = at(ip, tl), at(ip, ts)
 		var length, m int
-		switch {
-		case last != 0 && uint32(v>>8) == load32(src, ip+1-last):
+		if uint32(v>>8) == load32(src, ip+1-last) {
 			ip++
 			length = 4 + same(src, ip+4, ip+4-last, end)
 			e.emit(src, done, ip, repeat, length)
 			goto found
-		case ml != 0 && v == load64(src, ml):
-			m, length = ml, 8+same(src, ip+8, ml+8, end)
-		case ms != 0 && uint32(v) == load32(src, ms):
-			m, length = ms, 4+same(src, ip+4, ms+4, end)
-		default:
-			ip += min(1+(ip-done)>>skipDouble, mostStep)
-			continue
 		}
+		if cl.has(tl) {
+			if m = cl.pos(); m != 0 && v == load64(src, m) {
+				length = 8 + same(src, ip+8, m+8, end)
+				goto match
+			}
+		}
+		if cs.has(ts) {
+			if m = cs.pos(); m != 0 && uint32(v) == load32(src, m) {
+				length = 4 + same(src, ip+4, m+4, end)
+				goto match
+			}
+		}
+		ip += min(1+(ip-done)>>skipDouble, mostStep)
+		continue
+	match:
 		if length < longEnough {
 			ip, m, length = e.longer(src, ip, m, length, end)
 		}
@@ -48,7 +55,7 @@ func (e *Encoder) searchDouble(src []byte, start, end int) {
 			e.putShort(src, ip+2)
 			e.putLong(src, next-2)
 			e.putShort(src, next-1)
-			for last2 != 0 && next < limit && load32(src, next) == load32(src, next-last2) {
+			for next < limit && load32(src, next) == load32(src, next-last2) {
 				length := 4 + same(src, next+4, next+4-last2, end)
 				last, last2 = last2, last
 				e.putLong(src, next)
@@ -70,13 +77,12 @@ func (e *Encoder) longer(src []byte, ip, m, length, end int) (int, int, int) {
 	v := load64(src, ip+1)
 	h := hash8(v)
 	slot, t := &e.long[h>>(64-longBits)], tag(h, longBits)
-	c := slot.candidate(t)
+	c := *slot
 	*slot = at(ip+1, t)
-	if c == 0 || v != load64(src, c) {
-		return ip, m, length
-	}
-	if n := 8 + same(src, ip+9, c+8, end); n > length {
-		return ip + 1, c, n
+	if c.has(t) && c.pos() != 0 && v == load64(src, c.pos()) {
+		if n := 8 + same(src, ip+9, c.pos()+8, end); n > length {
+			return ip + 1, c.pos(), n
+		}
 	}
 	return ip, m, length
 }

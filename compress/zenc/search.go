@@ -1,8 +1,6 @@
 package zenc
 
-import (
-	"math/bits"
-)
+import "math/bits"
 
 // An entry of a hash table is a position, and in the lowest bits more of the hash of the
 // bytes there. Position 0 is none.
@@ -29,8 +27,8 @@ const (
 	mostStep   = 64
 )
 
-// margin is how far from the end of a block, and of the input, the search stops: what
-// it reads lies inside.
+// How far from the end of a block, and of the input, the search stops, so that what it and
+// the copying of literals read lies inside.
 const (
 	blockMargin = 12
 	inputMargin = 32
@@ -47,13 +45,11 @@ func tag(hash uint64, tableBits int) entry {
 
 func at(pos int, t entry) entry { return entry(pos)<<tagBits | t }
 
-// candidate returns the position that e has for bytes of that tag, 0 if it is for others.
-func (e entry) candidate(tag entry) int {
-	if (e^tag)&tagMask != 0 {
-		return 0
-	}
-	return int(e >> tagBits)
-}
+// has reports whether the bytes at e have that tag.
+func (e entry) has(tag entry) bool { return (e^tag)&tagMask == 0 }
+
+// pos returns the position, 0 for none.
+func (e entry) pos() int { return int(e >> tagBits) }
 
 // same returns how many bytes from a on equal those from b on, up to end. b < a.
 func same(src []byte, a, b, end int) int {
@@ -101,33 +97,37 @@ func (e *Encoder) searchSingle(src []byte, start, end int) {
 		v := load64(src, ip)
 		h := hash6(v)
 		slot, t := &e.long[h>>(64-longBits)], tag(h, longBits)
-		m := slot.candidate(t)
+		c := *slot
 		*slot = at(ip, t)
-		var length int
-		switch {
-		case last != 0 && uint32(v>>8) == load32(src, ip+1-last):
+		var length, next int
+		if uint32(v>>8) == load32(src, ip+1-last) {
 			ip++
 			length = 4 + same(src, ip+4, ip+4-last, end)
 			e.emit(src, done, ip, repeat, length)
-		case m != 0 && uint32(v) == load32(src, m):
-			length = 4 + same(src, ip+4, m+4, end)
-			for ip > done && m > 0 && src[ip-1] == src[m-1] {
-				ip--
-				m--
-				length++
-			}
-			last, last2 = ip-m, last
-			e.emit(src, done, ip, last+baseMatch, length)
-		default:
-			ip += min(1+(ip-done)>>skipSingle, mostStep)
-			continue
+			goto found
 		}
-		next := ip + length
+		if c.has(t) {
+			if m := c.pos(); m != 0 && uint32(v) == load32(src, m) {
+				length = 4 + same(src, ip+4, m+4, end)
+				for ip > done && m > 0 && src[ip-1] == src[m-1] {
+					ip--
+					m--
+					length++
+				}
+				last, last2 = ip-m, last
+				e.emit(src, done, ip, last+baseMatch, length)
+				goto found
+			}
+		}
+		ip += min(1+(ip-done)>>skipSingle, mostStep)
+		continue
+	found:
+		next = ip + length
 		done = next
 		if next < limit {
 			e.putSingle(src, ip+2)
 			e.putSingle(src, next-2)
-			for last2 != 0 && next < limit && load32(src, next) == load32(src, next-last2) {
+			for next < limit && load32(src, next) == load32(src, next-last2) {
 				length := 4 + same(src, next+4, next+4-last2, end)
 				last, last2 = last2, last
 				e.putSingle(src, next)

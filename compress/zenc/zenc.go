@@ -50,7 +50,7 @@ type Encoder struct {
 	kind  Search
 	short [1 << shortBits]entry // Double: of five bytes
 	long  [1 << longBits]entry  // of eight bytes, for Single of six
-	last  [2]int                // the offsets of the last matches, 0: none yet
+	last  [2]int                // the offsets of the last two matches
 
 	// One block: its sequences, and all their literals in a row.
 	seqs  [blockSize / minMatch]sequence
@@ -103,7 +103,7 @@ func (e *Encoder) forget() {
 	if e.kind == Double {
 		clear(e.short[:])
 	}
-	e.last = [2]int{}
+	e.last = [2]int{1, 4} // as the format has it
 }
 
 // Repeated returns about how many bytes of src, at most MaxInput, matches would save: the
