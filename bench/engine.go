@@ -107,9 +107,9 @@ func engineJob(ctx context.Context, arg string, out io.Writer) (err error) {
 	return json.NewEncoder(out).Encode(found)
 }
 
-// newStoreOf makes a store with the command line and puts workloads into it, each under
-// its own name.
-func (b *surroundings) newStoreOf(ctx context.Context, name string, workloads ...string) (dir string, err error) {
+// newStoreOf makes a store with the command line, with those options of init, and puts
+// workloads into it, each under its own name.
+func (b *surroundings) newStoreOf(ctx context.Context, name string, options []string, workloads ...string) (dir string, err error) {
 	dir = filepath.Join(b.scratch, name)
 	if err := os.MkdirAll(b.scratch, 0o755); err != nil {
 		return "", err
@@ -118,7 +118,7 @@ func (b *surroundings) newStoreOf(ctx context.Context, name string, workloads ..
 		_, err := run(ctx, command{args: append([]string{b.bin, "--store", dir}, args...), out: os.DevNull})
 		return err
 	}
-	if err := scale("init"); err != nil {
+	if err := scale(append([]string{"init"}, options...)...); err != nil {
 		return "", err
 	}
 	for _, name := range workloads {

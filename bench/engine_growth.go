@@ -34,11 +34,11 @@ func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 	if b.full {
 		res.Bytes, times = 256<<20, growTimes
 	}
-	small, err := b.newStoreOf(ctx, "small", "source")
+	small, err := b.newStoreOf(ctx, "small", nil, "source")
 	if err != nil {
 		return err
 	}
-	large, err := b.newStoreOf(ctx, "large")
+	large, err := b.newStoreOf(ctx, "large", nil)
 	if err != nil {
 		return err
 	}

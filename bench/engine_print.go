@@ -17,7 +17,7 @@ func (r *engineReport) print(out io.Writer) {
 		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t\n", what, 1e6*l.P50, 1e6*l.P99, 1e6*l.Max)
 	}
 	for _, g := range r.Ranges {
-		row(fmt.Sprintf("64 KiB anywhere in %s", g.Workload), g.Took)
+		row(fmt.Sprintf("64 KiB anywhere in %s, frames of %d KiB", g.Workload, g.Frame>>10), g.Took)
 	}
 	for _, p := range r.Proofs {
 		row("resolve "+p.What, p.Resolve)
@@ -30,8 +30,8 @@ func (r *engineReport) print(out io.Writer) {
 	tw.Flush()
 	fmt.Fprintln(out)
 	for _, g := range r.Ranges {
-		fmt.Fprintf(out, "ranges of %s, %.0f MB: cache of decoded frames %.0f MB, hit rate %.3f, %.2f frames read for a range, peak %.0f MB\n",
-			g.Workload, float64(g.Size)/mb, float64(g.Cache)/mb, g.Hits, g.Frames, float64(g.Peak)/mb)
+		fmt.Fprintf(out, "ranges of %s, %.0f MB, frames of %d KiB: cache of decoded frames %.0f MB, hit rate %.3f, %.2f frames read for a range, peak %.0f MB\n",
+			g.Workload, float64(g.Size)/mb, g.Frame>>10, float64(g.Cache)/mb, g.Hits, g.Frames, float64(g.Peak)/mb)
 	}
 	for _, p := range r.Proofs {
 		fmt.Fprintf(out, "proof of %s in a ledger of %d entries: %d bytes, at most %d\n", p.What, p.Entries, p.Bytes, p.Most)
@@ -63,9 +63,9 @@ const (
 
 func (r *engineReport) judge(say sayFunc) {
 	for _, g := range r.Ranges {
-		say(g.Took.P50 <= rangeP50 && g.Took.P99 <= rangeP99, "ranges of %s: p50 %.2f ms, p99 %.2f ms (at most %.1f and %.0f; hit rate %.3f)",
-			g.Workload, 1e3*g.Took.P50, 1e3*g.Took.P99, 1e3*rangeP50, 1e3*rangeP99, g.Hits)
-		say(g.Peak <= peakLimit, "ranges of %s: peak memory %d MiB (at most %d)", g.Workload, g.Peak>>20, peakLimit>>20)
+		say(g.Took.P50 <= rangeP50 && g.Took.P99 <= rangeP99, "ranges of %s, frames of %d KiB: p50 %.2f ms, p99 %.2f ms (at most %.1f and %.0f; hit rate %.3f)",
+			g.Workload, g.Frame>>10, 1e3*g.Took.P50, 1e3*g.Took.P99, 1e3*rangeP50, 1e3*rangeP99, g.Hits)
+		say(g.Peak <= peakLimit, "ranges of %s, frames of %d KiB: peak memory %d MiB (at most %d)", g.Workload, g.Frame>>10, g.Peak>>20, peakLimit>>20)
 	}
 	for _, p := range r.Proofs {
 		say(p.Prove.P50 <= proveP50, "prove %s: p50 %.0f µs (at most %.0f)", p.What, 1e6*p.Prove.P50, 1e6*proveP50)

@@ -36,7 +36,7 @@ type provenResult struct {
 const provenEntries = 1000
 
 func (b *surroundings) proven(ctx context.Context, r *engineReport) error {
-	dir, err := b.newStoreOf(ctx, "proven", "source", "files")
+	dir, err := b.newStoreOf(ctx, "proven", nil, "source", "files")
 	if err != nil {
 		return err
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/pack"
 )
@@ -19,6 +21,7 @@ import (
 type rangesResult struct {
 	Workload string  `json:"workload"`
 	Size     int64   `json:"size_bytes"`
+	Frame    int64   `json:"frame_bytes"` // plain bytes that are compressed together
 	Cache    int64   `json:"cache_bytes"` // bound of the decoded frames that the engine keeps
 	Count    int     `json:"count"`
 	Took     latency `json:"took"`
@@ -36,13 +39,27 @@ const (
 	overCache = 8
 )
 
+// rangeFrames are the frame sizes that ranges are measured with: the default, and that for
+// those who read little at a time.
+var rangeFrames = []int64{compress.MaxPlain, 512 << 10}
+
 func (b *surroundings) ranges(ctx context.Context, r *engineReport) error {
+	for _, frame := range rangeFrames {
+		if err := b.rangesOf(ctx, frame, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rangesOf measures with frames of that size.
+func (b *surroundings) rangesOf(ctx context.Context, frame int64, r *engineReport) error {
 	count := 300
 	if b.full {
 		count = 10_000
 	}
 	names := []string{"source", "lines", "random"}
-	dir, err := b.newStoreOf(ctx, "ranges", names...)
+	dir, err := b.newStoreOf(ctx, "ranges", []string{"--frame-size", strconv.FormatInt(frame, 10)}, names...)
 	if err != nil {
 		return err
 	}
@@ -57,7 +74,7 @@ func (b *surroundings) ranges(ctx context.Context, r *engineReport) error {
 		if err := b.ask(ctx, req, &res); err != nil {
 			return err
 		}
-		res.Workload, res.Size = name, w.size
+		res.Workload, res.Size, res.Frame = name, w.size, frame
 		r.Ranges = append(r.Ranges, res)
 	}
 	return os.RemoveAll(dir)

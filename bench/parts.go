@@ -96,7 +96,7 @@ func (b *surroundings) parts(ctx context.Context, r *engineReport) error {
 
 // wholePut puts a workload into a new store, which it removes.
 func (b *surroundings) wholePut(ctx context.Context, w workload) (took sample, err error) {
-	dir, err := b.newStoreOf(ctx, "whole")
+	dir, err := b.newStoreOf(ctx, "whole", nil)
 	if err != nil {
 		return sample{}, err
 	}
