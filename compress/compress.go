@@ -28,12 +28,13 @@ const (
 type Level uint8
 
 const (
-	// Default takes the encoder that the zstd package calls default, or its
-	// fastest one as long as trials say that this does as well.
+	// Default takes zenc's double search, or its single one as long as trials say that
+	// this does as well.
 	Default Level = iota
-	// Fast takes the fastest encoder.
+	// Fast takes the single search.
 	Fast
-	// Best gives the smallest frames and takes ten times as long.
+	// Best gives the smallest frames and takes ten times as long: it is the best level of
+	// the zstd package.
 	Best
 )
 

@@ -22,8 +22,8 @@ const minMatch = 4
 // Where nothing was found for so many bytes (as power of two), every other position is
 // skipped, after twice as many two of three, and so on, until one in mostStep is looked at.
 const (
-	skipSingle = 6
-	skipDouble = 7
+	skipSingle = 5
+	skipDouble = 6
 	mostStep   = 64
 )
 
