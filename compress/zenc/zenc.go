@@ -1,21 +1,21 @@
 // Package zenc encodes zstd frames (RFC 8878), faster and smaller than the encoders of the
-// zstd package that it stands in for. Those keep the first four bytes of every candidate of
-// a match in a hash table of their own entries; frames here are of 4 MiB at most, so that a
-// position and ten bits more of its hash fit one word. The table is half as large, and hardly
-// a candidate is looked at in vain. Measured side by side on one core of an AMD EPYC, frames
-// of 4 MiB, MB/s and ratio:
+// zstd package that it stands in for: compressing is half of a put's work and more. Those keep
+// the first four bytes of every candidate of a match beside its position; frames here are of
+// 4 MiB at most, so that a position and ten bits more of its hash fit one word. The table is
+// half as large, and hardly a candidate is looked at in vain. Side by side on one core of an
+// AMD EPYC, 64 MiB each in frames of 4 MiB, MB/s (the best of six runs) and ratio:
 //
-//	                     linux source     JSON lines
-//	Double                344   4.85       545   4.93
-//	zstd, default         272   4.70       374   4.87
-//	Single                406   4.54       700   4.85
-//	zstd, fastest         346   4.36       616   4.74
+//	                  linux source    JSON lines     small files
+//	Double              397   5.48     466   4.93     349   5.08
+//	zstd, default       294   5.33     314   4.87     267   4.94
+//	Single              450   5.14     623   4.89     398   4.77
+//	zstd, fastest       378   4.96     562   4.74     325   4.52
 //
 // Only the search, the choice of matches and the coding of sequences are here. Literals are
 // coded by package huff0, and any zstd decoder reads the frames.
 //
-// All of it is Go with bounds checked: input that meets a mistake panics, and does not write
-// or read elsewhere.
+// What is written is written with bounds checked. Reads of the input are not checked where
+// that costs most, see load_unaligned.go.
 package zenc
 
 import (
