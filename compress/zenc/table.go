@@ -151,7 +151,7 @@ func (t *table) appendShares(dst []byte) []byte {
 }
 
 // unable is what symbols cost that a table has no states for.
-const unable = 1 << 40
+const unable = 1 << 30
 
 // cost returns about how many bits symbols take that occur so often.
 func (t *table) cost(counts []uint32) int {

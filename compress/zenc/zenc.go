@@ -45,7 +45,7 @@ const blockSize = 128 << 10
 // slack is how far literals are copied beyond their end, in words of this size.
 const slack = 16
 
-// An Encoder encodes frames, one goroutine at a time. It takes 1.3 MiB.
+// An Encoder encodes frames, one goroutine at a time. It takes 1.5 MiB.
 type Encoder struct {
 	kind  Search
 	short [1 << shortBits]entry // Double: of five bytes
