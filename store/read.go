@@ -304,10 +304,16 @@ func (s *Store) readFrame(ctx context.Context, l *load, buf []byte) (f pack.Fram
 	return f, part, err
 }
 
-// verify checks every chunk that is wanted of f against its digest.
+// verify checks every chunk that is wanted of f against its digest; once, if it is wanted
+// several times in a row.
 func (b *batch) verify(l *load, f *cachedFrame) error {
+	var checked *op
 	for i := l.first; i >= 0; i = b.ops[i].next {
 		o := &b.ops[i]
+		if checked != nil && o.row == checked.row && o.ref.Digest == checked.ref.Digest {
+			continue
+		}
+		checked = o
 		at := int(o.row.Start) - l.start
 		got := dag.Digest(sha256.Sum256(f.plain[at : at+int(o.row.Size)]))
 		if got != o.ref.Digest {

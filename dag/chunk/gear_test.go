@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -123,6 +124,23 @@ func TestExhaustiveSmall(t *testing.T) {
 						}
 					}
 				}
+			}
+		}
+	}
+}
+
+// What repeats itself is cut as if each byte were looked at, also where it ceases to.
+func TestRepeats(t *testing.T) {
+	for period := 1; period <= 40; period++ {
+		p := bytes.Repeat(stream(fmt.Sprint(period), 0xff, period), 200/period+1)
+		for _, hi := range []int{4, 7, 16, 31} {
+			g := Gear(3, 2, hi).(*gear)
+			for at := range p {
+				p[at] ^= 1
+				if want, got := plainSplit(g, p), g.Split(nil, p, true); !slices.Equal(want, got) {
+					t.Fatalf("Gear(3, 2, %d), period %d, another byte at %d: %v, want %v", hi, period, at, got, want)
+				}
+				p[at] ^= 1
 			}
 		}
 	}

@@ -47,6 +47,24 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// Chunks that repeat the one before, or have its size alone, are what they are.
+func TestRepeats(t *testing.T) {
+	p := ingest.NewPools(ingest.PoolOptions{})
+	zeros, ones, noise := make([]byte, 700<<10), bytes.Repeat([]byte{1}, 300<<10), random(1, 100<<10)
+	data := slices.Concat(zeros, ones, noise, noise, noise, zeros, []byte{2}, zeros)
+	for _, name := range dag.ProfileNames() {
+		want, err := dag.HashFile(t.Context(), profile(t, name), bytes.NewReader(data), nil, dag.Attr{Mode: dag.DefaultFileMode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := newNode(t)
+		res, err := run(t, p, n, &ingest.Input{Reader: bytes.NewReader(data), Profile: profile(t, name)})
+		if err != nil || res.Tree.Root != want.CID || !bytes.Equal(n.bytes(n.manifest[0]), data) {
+			t.Errorf("%s: %v, %v, want %v, or other bytes", name, res.Tree.Root, err, want.CID)
+		}
+	}
+}
+
 // makeTree makes a tree of files of all sizes, links and directories.
 func makeTree(t *testing.T) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -174,13 +175,20 @@ func (sl *slab) split(s chunk.Splitter, it *item) {
 	sl.hash(it.start, sl.scratch)
 }
 
-// hash takes the chunks that end at start + ends.
+// hash takes the chunks that end at start + ends. One that is equal to the one before it, as
+// in the holes of disk images, is compared and not hashed.
 func (sl *slab) hash(start int, ends []int) {
+	var before []byte
 	at := start
 	for _, e := range ends {
 		end := start + e
-		sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(sl.buf.b[at:end])), Size: uint32(end - at)})
+		p := sl.buf.b[at:end]
+		if before == nil || !bytes.Equal(before, p) {
+			sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(p)), Size: uint32(len(p))})
+		} else {
+			sl.chunks = append(sl.chunks, sl.chunks[len(sl.chunks)-1])
+		}
 		sl.starts, sl.known = append(sl.starts, at), append(sl.known, false)
-		at = end
+		at, before = end, p
 	}
 }
