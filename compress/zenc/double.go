@@ -31,7 +31,9 @@ func (e *Encoder) searchDouble(src []byte, start, end int) {
 		if cs.has(ts) {
 			if m = cs.pos(); m != 0 && uint32(v) == load32(src, m) {
 				length = 4 + same(src, ip+4, m+4, end)
-				goto match
+				if e.pays(length, ip-m) {
+					goto match
+				}
 			}
 		}
 		ip += min(1+(ip-done)>>skipDouble, mostStep)

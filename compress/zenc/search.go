@@ -83,6 +83,31 @@ func (e *Encoder) emit(src []byte, from, to int, back, length int) {
 // rest adds the literals behind the last match.
 func (e *Encoder) rest(lits []byte) { e.nLits += copy(e.lits[e.nLits:], lits) }
 
+// A match is taken if its bytes would take more as literals than as a sequence: the bits of
+// its offset and sequenceBits. What a literal takes is that of the block before, and at
+// first, in sixteenths of a bit, firstBits. Without this the digits in tables of numbers are
+// found far away and cost more than they save: they take 3.3 bits as literals.
+const (
+	sequenceBits = 8
+	firstBits    = 5 * 16
+	// enoughLits is how many literals tell what one takes.
+	enoughLits = 1 << 10
+	// alwaysPays is a length, about, from which on a match pays wherever it is.
+	alwaysPays = 16
+)
+
+// setReach sets what matches are taken where literals take so many sixteenths of a bit.
+func (e *Encoder) setReach(literal int) {
+	for length := range e.reach {
+		e.reach[length] = 1 << min(posBits, max(0, length*literal>>4-sequenceBits))
+	}
+}
+
+// pays reports whether a match of that length, from so far away, is worth it.
+func (e *Encoder) pays(length, back int) bool {
+	return uint32(back) <= e.reach[min(uint(length), alwaysPays-1)]
+}
+
 // limits returns from where to where matches of a block may start.
 func limits(src []byte, start, end int) (from, to int) {
 	return max(1, start), min(end-blockMargin, len(src)-inputMargin)
@@ -109,14 +134,16 @@ func (e *Encoder) searchSingle(src []byte, start, end int) {
 		if c.has(t) {
 			if m := c.pos(); m != 0 && uint32(v) == load32(src, m) {
 				length = 4 + same(src, ip+4, m+4, end)
-				for ip > done && m > 0 && src[ip-1] == src[m-1] {
-					ip--
-					m--
-					length++
+				if e.pays(length, ip-m) {
+					for ip > done && m > 0 && src[ip-1] == src[m-1] {
+						ip--
+						m--
+						length++
+					}
+					last, last2 = ip-m, last
+					e.emit(src, done, ip, last+baseMatch, length)
+					goto found
 				}
-				last, last2 = ip-m, last
-				e.emit(src, done, ip, last+baseMatch, length)
-				goto found
 			}
 		}
 		ip += min(1+(ip-done)>>skipSingle, mostStep)

@@ -51,6 +51,7 @@ type Encoder struct {
 	short [1 << shortBits]entry // Double: of five bytes
 	long  [1 << longBits]entry  // of eight bytes, for Single of six
 	last  [2]int                // the offsets of the last two matches
+	reach [alwaysPays]uint32    // from how far away matches are taken, by their length
 
 	// One block: its sequences, and all their literals in a row.
 	seqs  [blockSize / minMatch]sequence
@@ -104,6 +105,7 @@ func (e *Encoder) forget() {
 		clear(e.short[:])
 	}
 	e.last = [2]int{1, 4} // as the format has it
+	e.setReach(firstBits)
 }
 
 // Repeated returns about how many bytes of src, at most MaxInput, matches would save: the
@@ -175,6 +177,9 @@ func (e *Encoder) appendBlock(dst, src []byte, at, end int) []byte {
 // appendCompressed appends the sections of a block if they take less than limit bytes.
 func (e *Encoder) appendCompressed(dst []byte, limit int) ([]byte, bool) {
 	header, body := e.literals()
+	if e.nLits >= enoughLits {
+		e.setReach(16 * 8 * len(body) / e.nLits)
+	}
 	e.encodeSequences()
 	if len(header.bytes())+len(body)+len(e.out) >= limit {
 		return dst, false

@@ -217,6 +217,24 @@ func TestRatio(t *testing.T) {
 	}
 }
 
+// In tables of numbers short matches far away cost more than they save: without the bound
+// on them Double takes 2 % less than the zstd package here, with it 7 %.
+func TestNumbers(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	var in []byte
+	for i := 0; len(in) < 4<<20-100; i++ {
+		in = fmt.Appendf(in, "%d,%.6f,%.2f,sensor-%d,%d\n", 1000000+i, r.Float64(), 20+5*r.NormFloat64(), r.IntN(500), 1700000000+i)
+	}
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithAllLitEntropyCompression(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := len(New(Double).Encode(nil, in)), len(z.EncodeAll(in, nil))
+	if ours > theirs*95/100 {
+		t.Errorf("%d bytes, the zstd package makes %d", ours, theirs)
+	}
+}
+
 func TestRepeated(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	noise := random(r, 300<<10)
