@@ -141,7 +141,7 @@ const (
 
 // worth is the part of a frame, one in so many bytes, that the slow encoder has to save to
 // be taken: a byte saved then costs at most 70 ns of a core.
-const worth = 25
+const worth = 40
 
 // encode encodes plain to dst with the encoder that does it best, after a trial on it if
 // one is due. The slow encoder saves 6 % more than the fast one on source code and takes
