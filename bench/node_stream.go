@@ -23,7 +23,12 @@ const pieceBytes = 1 << 20
 
 // streamPut puts a file, or a tree of files and directories.
 func streamPut(ctx context.Context, conn grpc.ClientConnInterface, name, path string) error {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
@@ -42,7 +47,7 @@ func streamPut(ctx context.Context, conn grpc.ClientConnInterface, name, path st
 	case info.IsDir():
 		err = streamTree(s, path, buf)
 	default:
-		err = streamFile(s, path, buf, nil)
+		err = streamFile(s, f, buf)
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
 		return err
@@ -54,9 +59,10 @@ func streamPut(ctx context.Context, conn grpc.ClientConnInterface, name, path st
 type putStream = grpc.ClientStreamingClient[scalev1.PutRequest, scalev1.PutResponse]
 
 // streamTree sends a tree whose directories hold either files or directories, so that the
-// order of WalkDir is that of the API.
+// order of WalkDir is that of the API. Small files share messages.
 func streamTree(s putStream, root string, buf []byte) error {
-	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	w := treeWriter{s: s, buf: buf}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == root {
 			return err
 		}
@@ -64,37 +70,86 @@ func streamTree(s putStream, root string, buf []byte) error {
 		if err != nil {
 			return err
 		}
-		entry := &scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_DIRECTORY}
 		if d.IsDir() {
-			return s.Send(&scalev1.PutRequest{Part: &scalev1.PutRequest_Entry{Entry: entry}})
+			w.add(&scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_DIRECTORY}, nil)
+			return nil
 		}
-		entry.Kind = scalev1.Kind_KIND_FILE
-		return streamFile(s, name, buf, entry)
+		return w.file(name, &scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_FILE})
 	})
+	if err != nil {
+		return err
+	}
+	return w.flush()
 }
 
-// streamFile sends the bytes of a file, the first of them in its entry if there is one.
-func streamFile(s putStream, name string, buf []byte, entry *scalev1.PutEntry) error {
+// A treeWriter collects entries until there are enough for a message.
+type treeWriter struct {
+	s       putStream
+	entries []*scalev1.PutEntry
+	buf     []byte // their data
+	used    int
+}
+
+// entriesPerMessage keeps messages well below the limit however long the paths are.
+const entriesPerMessage = 500
+
+func (w *treeWriter) add(e *scalev1.PutEntry, data []byte) {
+	e.Data = data
+	w.used += len(data)
+	w.entries = append(w.entries, e)
+}
+
+func (w *treeWriter) flush() error {
+	if len(w.entries) == 0 {
+		return nil
+	}
+	all := &scalev1.PutEntries{Entries: w.entries}
+	w.entries, w.used = w.entries[:0], 0
+	return w.s.Send(&scalev1.PutRequest{Part: &scalev1.PutRequest_Entries{Entries: all}})
+}
+
+// file adds a file.
+func (w *treeWriter) file(name string, e *scalev1.PutEntry) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if w.used > len(w.buf)/2 || len(w.entries) == entriesPerMessage {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	room := w.buf[w.used:]
+	n, err := io.ReadFull(f, room)
+	switch w.add(e, room[:n]); {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	// There may be more of it.
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return streamFile(w.s, f, w.buf)
+}
+
+// streamFile sends what is left of a file.
+func streamFile(s putStream, f io.Reader, buf []byte) error {
 	for {
 		n, err := io.ReadFull(f, buf)
 		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !ended {
 			return err
 		}
-		m := &scalev1.PutRequest{Part: &scalev1.PutRequest_Data{Data: buf[:n]}}
-		if entry != nil {
-			entry.Data = buf[:n]
-			m.Part, entry = &scalev1.PutRequest_Entry{Entry: entry}, nil
-		} else if n == 0 {
-			return nil
+		if n > 0 {
+			if err := s.Send(&scalev1.PutRequest{Part: &scalev1.PutRequest_Data{Data: buf[:n]}}); err != nil {
+				return err
+			}
 		}
-		if err := s.Send(m); err != nil || ended {
-			return err
+		if ended {
+			return nil
 		}
 	}
 }

@@ -103,6 +103,7 @@ type putSource struct {
 	total   uint64  // received
 	order   treeOrder
 	m       putMessage // the one that is being consumed
+	piece   int        // bytes of data in it so far
 	ended   bool       // the caller has sent all
 	file    bool       // data belongs to a file
 	pending []*store.SourceEntry
@@ -110,13 +111,17 @@ type putSource struct {
 
 var _ store.Source = (*putSource)(nil)
 
-// next receives a message. io.EOF is the end, with all that was to come.
+// next goes on to the next entry of the message, or receives one. io.EOF is the end, with
+// all that was to come.
 func (p *putSource) next() error {
 	if p.ended {
 		return io.EOF
 	}
-	p.m.free()
-	err := p.recv(&p.m)
+	err := p.m.next()
+	if err == io.EOF {
+		p.piece = 0
+		err = p.recv(&p.m)
+	}
 	if err == io.EOF {
 		p.ended = true
 		if p.size != nil && *p.size != p.total {
@@ -131,8 +136,8 @@ func (p *putSource) next() error {
 		return invalidf("part", "a message without one")
 	}
 	n := p.m.data.len()
-	if n > p.lim.PieceBytes {
-		return fmt.Errorf("%w: a piece of %d bytes, must be at most %d", ErrLimit, n, p.lim.PieceBytes)
+	if p.piece += n; p.piece > p.lim.PieceBytes {
+		return fmt.Errorf("%w: a piece of %d bytes, must be at most %d", ErrLimit, p.piece, p.lim.PieceBytes)
 	}
 	if p.total += uint64(n); p.total > p.lim.DatasetBytes {
 		return fmt.Errorf("%w: more than %d bytes", ErrLimit, p.lim.DatasetBytes)

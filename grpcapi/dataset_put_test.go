@@ -119,6 +119,21 @@ func TestPutTree(t *testing.T) {
 	if d := n.putParts(again...); d.GetNewBytes() != 0 {
 		t.Errorf("again: %v", d)
 	}
+	// Nor does it matter how many come in a message.
+	for _, of := range []int{1, 3, len(again) - 1} {
+		together := []*scalev1.PutRequest{again[0]}
+		for parts := range slices.Chunk(again[1:], of) {
+			together = append(together, entriesPart(parts...))
+		}
+		if d := n.putParts(together...); d.GetNewBytes() != 0 {
+			t.Errorf("again, %d entries a message: %v", of, d)
+		}
+	}
+	together := entriesPart(dirEntry("a"), fileEntry("a/1", "one"), fileEntry("a/2", ""), fileEntry("a/3", "th"))
+	n.putParts(treeHeader("x"), together, dataPart([]byte("ree")), entriesPart(fileEntry("b", "two")), dataPart([]byte("more")), fileEntry("c", ""))
+	if _, data := n.tree(&scalev1.GetTreeRequest{Ref: "x"}); data["a/1"] != "one" || data["a/2"] != "" || data["a/3"] != "three" || data["b"] != "twomore" {
+		t.Errorf("files of entries that came together: %q", data)
+	}
 	if d := n.putParts(treeHeader("nothing")); d.GetLeaves() != 1 || d.GetFiles() != 0 {
 		t.Errorf("an empty directory: %v", d)
 	}
@@ -194,6 +209,11 @@ func TestPutRefused(t *testing.T) {
 		"size of nothing":      {file(func(h *scalev1.PutHeader) { h.Size = ptr(uint64(0)) }), isInvalid, "header.size"},
 		"size beyond all":      {file(func(h *scalev1.PutHeader) { h.Size = ptr(uint64(1 << 62)) }), isLimit, ""},
 		"entry of a file":      {append(file(func(*scalev1.PutHeader) {}), fileEntry("x", "")), isInvalid, "data"},
+		"no entries":           {tree(entriesPart()), isInvalid, "entries"},
+		"entries of a file":    {[]*scalev1.PutRequest{fileHeader("new"), entriesPart(fileEntry("a", "x"))}, isInvalid, "data"},
+		"entries not in order": {tree(entriesPart(fileEntry("a", "x"), fileEntry("c", ""), fileEntry("b", "y"))), isInvalid, "entry"},
+		"pieces together":      {tree(entriesPart(fileEntry("a", string(make([]byte, mostPiece/2))), fileEntry("b", string(make([]byte, mostPiece/2+1))))), isLimit, ""},
+		"data of a link":       {tree(entriesPart(fileEntry("a", "x"), entryPart(&scalev1.PutEntry{Path: []byte("l"), Kind: scalev1.Kind_KIND_LINK, Target: []byte("a"), Data: []byte("x")}))), isInvalid, "entry.data"},
 		"piece":                {[]*scalev1.PutRequest{fileHeader("new"), dataPart(make([]byte, mostPiece+1))}, isLimit, ""},
 		"piece of an entry":    {tree(fileEntry("x", strings.Repeat("x", mostPiece+1))), isLimit, ""},
 		"data of no file":      {tree(dataPart([]byte("x"))), isInvalid, "data"},

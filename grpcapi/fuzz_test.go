@@ -99,6 +99,7 @@ func inOrder(t *testing.T, entries []*store.SourceEntry) {
 func FuzzPutRequests(f *testing.F) {
 	f.Add(messageBytes(f, treeHeader("x"), fileEntry("a.txt", "data"), dataPart([]byte("more")), fileEntry("a/b/c", ""), linkEntry("d", "e")))
 	f.Add(messageBytes(f, treeHeader("x"), dirEntry(""), fileEntry("../x", "")))
+	f.Add(messageBytes(f, treeHeader("x"), entriesPart(fileEntry("a.txt", "data"), dirEntry("a"), fileEntry("a/b/c", "x")), dataPart([]byte("more")), entriesPart(linkEntry("d", "e"))))
 	f.Add(messageBytes(f, fileHeader("x"), dataPart([]byte("data"))))
 	f.Add([]byte{0, 2, 0x1a, 0})
 	lim, err := Limits{TreeEntries: 100}.withDefaults()

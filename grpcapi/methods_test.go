@@ -192,6 +192,7 @@ func TestFieldNumbers(t *testing.T) {
 		number  protowire.Number
 	}{
 		{&scalev1.PutRequest{}, "header", putHeaderField}, {&scalev1.PutRequest{}, "entry", putEntryField}, {&scalev1.PutRequest{}, "data", putDataField},
+		{&scalev1.PutRequest{}, "entries", putEntriesField}, {&scalev1.PutEntries{}, "entries", entriesField},
 		{&scalev1.PutEntry{}, "data", entryDataField},
 		{&scalev1.UploadRequest{}, "frame", uploadFrameField}, {&scalev1.UploadRequest{}, "data", uploadDataField},
 		{&scalev1.Frame{}, "codec", frameCodecField}, {&scalev1.Frame{}, "plain_size", framePlainField}, {&scalev1.Frame{}, "sealed_size", frameSealedField},
@@ -212,7 +213,7 @@ func TestFieldNumbers(t *testing.T) {
 	}
 	// A message that is read by hand has no other fields: what they say would be lost.
 	for m, fields := range map[proto.Message]int{
-		&scalev1.PutRequest{}: 3, &scalev1.UploadRequest{}: 2, &scalev1.Frame{}: 5, &scalev1.CommitRequest{}: 4,
+		&scalev1.PutRequest{}: 4, &scalev1.PutEntries{}: 1, &scalev1.UploadRequest{}: 2, &scalev1.Frame{}: 5, &scalev1.CommitRequest{}: 4,
 		&scalev1.CommitEntries{}: 1, &scalev1.ChunkList{}: 1, &scalev1.Chunk{}: 2, &scalev1.TreePart{}: 2,
 		&scalev1.GetResponse{}: 2, &scalev1.FrameRange{}: 4,
 	} {

@@ -265,6 +265,15 @@ func entryPart(e *scalev1.PutEntry) *scalev1.PutRequest {
 	return &scalev1.PutRequest{Part: &scalev1.PutRequest_Entry{Entry: e}}
 }
 
+// entriesPart is a message of the entries of several.
+func entriesPart(parts ...*scalev1.PutRequest) *scalev1.PutRequest {
+	var all scalev1.PutEntries
+	for _, p := range parts {
+		all.Entries = append(all.Entries, p.GetEntry())
+	}
+	return &scalev1.PutRequest{Part: &scalev1.PutRequest_Entries{Entries: &all}}
+}
+
 func fileEntry(path, data string) *scalev1.PutRequest {
 	return entryPart(&scalev1.PutEntry{Path: []byte(path), Kind: scalev1.Kind_KIND_FILE, Data: []byte(data)})
 }

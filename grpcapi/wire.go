@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -108,20 +109,36 @@ func wholeField(data mem.BufferSlice, num protowire.Number) (body, bool) {
 	return b, true
 }
 
-// A putMessage is a PutRequest. One of its fields is set, or has.
+// A putMessage is a PutRequest. One of its fields is set, or has; if it brings several
+// entries, entry is one after the other of them.
 type putMessage struct {
 	header *scalev1.PutHeader
 	entry  *scalev1.PutEntry // without its data
 	data   body              // of the message, or of the entry
 	has    bool              // data
+	more   moreEntries
+}
+
+// moreEntries are the entries of a message that are still to come.
+type moreEntries struct {
+	buf  mem.Buffer // nil: there are none
+	rest []byte     // of buf
+}
+
+func (e *moreEntries) free() {
+	if e.buf != nil {
+		e.buf.Free()
+		*e = moreEntries{}
+	}
 }
 
 // Numbers of fields that are read by hand; TestFieldNumbers compares them with the API.
 const (
-	putHeaderField = 1
-	putEntryField  = 2
-	putDataField   = 3
-	entryDataField = 6
+	putHeaderField  = 1
+	putEntryField   = 2
+	putDataField    = 3
+	putEntriesField = 4
+	entryDataField  = 6
 
 	uploadFrameField = 1
 	uploadDataField  = 2
@@ -152,7 +169,7 @@ func (m *putMessage) decode(data mem.BufferSlice) error {
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
 	err := eachField(buf.ReadOnlyData(), func(num protowire.Number, typ protowire.Type, v, _ []byte) error {
-		if num > putDataField {
+		if num > putEntriesField {
 			return nil
 		}
 		if typ != protowire.BytesType {
@@ -169,14 +186,50 @@ func (m *putMessage) decode(data mem.BufferSlice) error {
 			return unmarshal(v, m.header)
 		case putEntryField:
 			return m.decodeEntry(buf, v)
+		case putEntriesField:
+			buf.Ref()
+			m.more = moreEntries{buf, v}
+			return nil
 		}
 		m.data, m.has = within(buf, v), true
 		return nil
 	})
+	if err == nil && m.more.buf != nil {
+		if err = m.next(); err == io.EOF {
+			err = invalidf("entries", "a message without one")
+		}
+	}
 	if err != nil {
 		m.free()
 	}
 	return err
+}
+
+// next goes on to the next entry of the message. io.EOF: it has no more.
+func (m *putMessage) next() error {
+	m.data.free()
+	for len(m.more.rest) > 0 {
+		num, typ, n := protowire.ConsumeTag(m.more.rest)
+		if n < 0 {
+			return malformed(protowire.ParseError(n))
+		}
+		size := protowire.ConsumeFieldValue(num, typ, m.more.rest[n:])
+		if size < 0 {
+			return malformed(protowire.ParseError(size))
+		}
+		field := m.more.rest[n : n+size]
+		m.more.rest = m.more.rest[n+size:]
+		if num != entriesField {
+			continue
+		}
+		if typ != protowire.BytesType {
+			return wrongType("an entry")
+		}
+		v, _ := protowire.ConsumeBytes(field)
+		return m.decodeEntry(m.more.buf, v)
+	}
+	m.more.free()
+	return io.EOF
 }
 
 func tooLong(what string, n int) error {
@@ -196,7 +249,10 @@ func (m *putMessage) decodeEntry(buf mem.Buffer, b []byte) error {
 	return err
 }
 
-func (m *putMessage) free() { m.data.free() }
+func (m *putMessage) free() {
+	m.data.free()
+	m.more.free()
+}
 
 // split returns a message without the fields num, and gives these to f.
 func split(b []byte, num protowire.Number, f func(v []byte) error) ([]byte, error) {

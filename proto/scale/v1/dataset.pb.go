@@ -30,6 +30,7 @@ type PutRequest struct {
 	//	*PutRequest_Header
 	//	*PutRequest_Entry
 	//	*PutRequest_Data
+	//	*PutRequest_Entries
 	Part          isPutRequest_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -99,6 +100,15 @@ func (x *PutRequest) GetData() []byte {
 	return nil
 }
 
+func (x *PutRequest) GetEntries() *PutEntries {
+	if x != nil {
+		if x, ok := x.Part.(*PutRequest_Entries); ok {
+			return x.Entries
+		}
+	}
+	return nil
+}
+
 type isPutRequest_Part interface {
 	isPutRequest_Part()
 }
@@ -118,11 +128,19 @@ type PutRequest_Data struct {
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
 }
 
+type PutRequest_Entries struct {
+	// Entries of a tree, in order. Many small files take a third of the time so, or less,
+	// that they take in messages of their own.
+	Entries *PutEntries `protobuf:"bytes,4,opt,name=entries,proto3,oneof"`
+}
+
 func (*PutRequest_Header) isPutRequest_Part() {}
 
 func (*PutRequest_Entry) isPutRequest_Part() {}
 
 func (*PutRequest_Data) isPutRequest_Part() {}
+
+func (*PutRequest_Entries) isPutRequest_Part() {}
 
 // What is put.
 type PutHeader struct {
@@ -234,6 +252,52 @@ func (x *PutHeader) GetMode() uint32 {
 	return 0
 }
 
+// Entries of a tree that is put.
+type PutEntries struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least one. At most 1 MiB of data together.
+	Entries       []*PutEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutEntries) Reset() {
+	*x = PutEntries{}
+	mi := &file_scale_v1_dataset_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutEntries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutEntries) ProtoMessage() {}
+
+func (x *PutEntries) ProtoReflect() protoreflect.Message {
+	mi := &file_scale_v1_dataset_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutEntries.ProtoReflect.Descriptor instead.
+func (*PutEntries) Descriptor() ([]byte, []int) {
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PutEntries) GetEntries() []*PutEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 // A file, link or directory of a tree that is put.
 type PutEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -257,7 +321,7 @@ type PutEntry struct {
 
 func (x *PutEntry) Reset() {
 	*x = PutEntry{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[2]
+	mi := &file_scale_v1_dataset_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +333,7 @@ func (x *PutEntry) String() string {
 func (*PutEntry) ProtoMessage() {}
 
 func (x *PutEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[2]
+	mi := &file_scale_v1_dataset_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +346,7 @@ func (x *PutEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEntry.ProtoReflect.Descriptor instead.
 func (*PutEntry) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{2}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PutEntry) GetPath() []byte {
@@ -339,7 +403,7 @@ type PutResponse struct {
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[3]
+	mi := &file_scale_v1_dataset_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +415,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[3]
+	mi := &file_scale_v1_dataset_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +428,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{3}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PutResponse) GetResult() *PutResult {
@@ -399,7 +463,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[4]
+	mi := &file_scale_v1_dataset_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +475,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[4]
+	mi := &file_scale_v1_dataset_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +488,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{4}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetRequest) GetRef() string {
@@ -468,7 +532,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[5]
+	mi := &file_scale_v1_dataset_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +544,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[5]
+	mi := &file_scale_v1_dataset_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +557,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{5}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetResponse) GetData() []byte {
@@ -533,7 +597,7 @@ type FrameRange struct {
 
 func (x *FrameRange) Reset() {
 	*x = FrameRange{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	mi := &file_scale_v1_dataset_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +609,7 @@ func (x *FrameRange) String() string {
 func (*FrameRange) ProtoMessage() {}
 
 func (x *FrameRange) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[6]
+	mi := &file_scale_v1_dataset_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +622,7 @@ func (x *FrameRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrameRange.ProtoReflect.Descriptor instead.
 func (*FrameRange) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{6}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FrameRange) GetFrame() *Frame {
@@ -605,7 +669,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[7]
+	mi := &file_scale_v1_dataset_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +681,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[7]
+	mi := &file_scale_v1_dataset_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +694,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{7}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetTreeRequest) GetRef() string {
@@ -664,7 +728,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[8]
+	mi := &file_scale_v1_dataset_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +740,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[8]
+	mi := &file_scale_v1_dataset_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +753,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{8}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetTreeResponse) GetParts() []*TreePart {
@@ -712,7 +776,7 @@ type TreePart struct {
 
 func (x *TreePart) Reset() {
 	*x = TreePart{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[9]
+	mi := &file_scale_v1_dataset_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +788,7 @@ func (x *TreePart) String() string {
 func (*TreePart) ProtoMessage() {}
 
 func (x *TreePart) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[9]
+	mi := &file_scale_v1_dataset_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +801,7 @@ func (x *TreePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreePart.ProtoReflect.Descriptor instead.
 func (*TreePart) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{9}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TreePart) GetEntry() *TreeEntry {
@@ -766,7 +830,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[10]
+	mi := &file_scale_v1_dataset_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +842,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[10]
+	mi := &file_scale_v1_dataset_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +855,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{10}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatRequest) GetRef() string {
@@ -820,7 +884,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[11]
+	mi := &file_scale_v1_dataset_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +896,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[11]
+	mi := &file_scale_v1_dataset_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +909,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{11}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatResponse) GetDataset() *Dataset {
@@ -874,7 +938,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[12]
+	mi := &file_scale_v1_dataset_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +950,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[12]
+	mi := &file_scale_v1_dataset_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +963,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{12}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResolveRequest) GetRef() string {
@@ -934,7 +998,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[13]
+	mi := &file_scale_v1_dataset_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1010,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[13]
+	mi := &file_scale_v1_dataset_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1023,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{13}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResolveResponse) GetEntry() int64 {
@@ -1009,7 +1073,7 @@ type ListDatasetsRequest struct {
 
 func (x *ListDatasetsRequest) Reset() {
 	*x = ListDatasetsRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[14]
+	mi := &file_scale_v1_dataset_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1085,7 @@ func (x *ListDatasetsRequest) String() string {
 func (*ListDatasetsRequest) ProtoMessage() {}
 
 func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[14]
+	mi := &file_scale_v1_dataset_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1098,7 @@ func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsRequest.ProtoReflect.Descriptor instead.
 func (*ListDatasetsRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{14}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDatasetsRequest) GetPageSize() uint32 {
@@ -1063,7 +1127,7 @@ type ListDatasetsResponse struct {
 
 func (x *ListDatasetsResponse) Reset() {
 	*x = ListDatasetsResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[15]
+	mi := &file_scale_v1_dataset_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1139,7 @@ func (x *ListDatasetsResponse) String() string {
 func (*ListDatasetsResponse) ProtoMessage() {}
 
 func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[15]
+	mi := &file_scale_v1_dataset_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1152,7 @@ func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsResponse.ProtoReflect.Descriptor instead.
 func (*ListDatasetsResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{15}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListDatasetsResponse) GetDatasets() []*Dataset {
@@ -1119,7 +1183,7 @@ type ListVersionsRequest struct {
 
 func (x *ListVersionsRequest) Reset() {
 	*x = ListVersionsRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[16]
+	mi := &file_scale_v1_dataset_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1195,7 @@ func (x *ListVersionsRequest) String() string {
 func (*ListVersionsRequest) ProtoMessage() {}
 
 func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[16]
+	mi := &file_scale_v1_dataset_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1208,7 @@ func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{16}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListVersionsRequest) GetName() string {
@@ -1180,7 +1244,7 @@ type ListVersionsResponse struct {
 
 func (x *ListVersionsResponse) Reset() {
 	*x = ListVersionsResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[17]
+	mi := &file_scale_v1_dataset_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1256,7 @@ func (x *ListVersionsResponse) String() string {
 func (*ListVersionsResponse) ProtoMessage() {}
 
 func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[17]
+	mi := &file_scale_v1_dataset_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1269,7 @@ func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{17}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListVersionsResponse) GetVersions() []*Version {
@@ -1236,7 +1300,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[18]
+	mi := &file_scale_v1_dataset_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1312,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[18]
+	mi := &file_scale_v1_dataset_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1325,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{18}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Version) GetWhat() isVersion_What {
@@ -1328,7 +1392,7 @@ type Removal struct {
 
 func (x *Removal) Reset() {
 	*x = Removal{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[19]
+	mi := &file_scale_v1_dataset_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1404,7 @@ func (x *Removal) String() string {
 func (*Removal) ProtoMessage() {}
 
 func (x *Removal) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[19]
+	mi := &file_scale_v1_dataset_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1417,7 @@ func (x *Removal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removal.ProtoReflect.Descriptor instead.
 func (*Removal) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{19}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Removal) GetName() string {
@@ -1416,7 +1480,7 @@ type ListTreeRequest struct {
 
 func (x *ListTreeRequest) Reset() {
 	*x = ListTreeRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[20]
+	mi := &file_scale_v1_dataset_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1492,7 @@ func (x *ListTreeRequest) String() string {
 func (*ListTreeRequest) ProtoMessage() {}
 
 func (x *ListTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[20]
+	mi := &file_scale_v1_dataset_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1505,7 @@ func (x *ListTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTreeRequest.ProtoReflect.Descriptor instead.
 func (*ListTreeRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{20}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListTreeRequest) GetRef() string {
@@ -1484,7 +1548,7 @@ type ListTreeResponse struct {
 
 func (x *ListTreeResponse) Reset() {
 	*x = ListTreeResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[21]
+	mi := &file_scale_v1_dataset_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1560,7 @@ func (x *ListTreeResponse) String() string {
 func (*ListTreeResponse) ProtoMessage() {}
 
 func (x *ListTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[21]
+	mi := &file_scale_v1_dataset_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1573,7 @@ func (x *ListTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTreeResponse.ProtoReflect.Descriptor instead.
 func (*ListTreeResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{21}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListTreeResponse) GetEntries() []*TreeEntry {
@@ -1539,7 +1603,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[22]
+	mi := &file_scale_v1_dataset_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1615,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[22]
+	mi := &file_scale_v1_dataset_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1628,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{22}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveRequest) GetName() string {
@@ -1593,7 +1657,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[23]
+	mi := &file_scale_v1_dataset_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1669,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[23]
+	mi := &file_scale_v1_dataset_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1682,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{23}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveResponse) GetRemoval() *Removal {
@@ -1651,7 +1715,7 @@ type ExportCarRequest struct {
 
 func (x *ExportCarRequest) Reset() {
 	*x = ExportCarRequest{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[24]
+	mi := &file_scale_v1_dataset_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1727,7 @@ func (x *ExportCarRequest) String() string {
 func (*ExportCarRequest) ProtoMessage() {}
 
 func (x *ExportCarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[24]
+	mi := &file_scale_v1_dataset_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1740,7 @@ func (x *ExportCarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCarRequest.ProtoReflect.Descriptor instead.
 func (*ExportCarRequest) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{24}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExportCarRequest) GetRef() string {
@@ -1710,7 +1774,7 @@ type ExportCarResponse struct {
 
 func (x *ExportCarResponse) Reset() {
 	*x = ExportCarResponse{}
-	mi := &file_scale_v1_dataset_proto_msgTypes[25]
+	mi := &file_scale_v1_dataset_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1786,7 @@ func (x *ExportCarResponse) String() string {
 func (*ExportCarResponse) ProtoMessage() {}
 
 func (x *ExportCarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scale_v1_dataset_proto_msgTypes[25]
+	mi := &file_scale_v1_dataset_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1799,7 @@ func (x *ExportCarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCarResponse.ProtoReflect.Descriptor instead.
 func (*ExportCarResponse) Descriptor() ([]byte, []int) {
-	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{25}
+	return file_scale_v1_dataset_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExportCarResponse) GetData() []byte {
@@ -1749,12 +1813,13 @@ var File_scale_v1_dataset_proto protoreflect.FileDescriptor
 
 const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\n" +
-	"\x16scale/v1/dataset.proto\x12\bscale.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14scale/v1/block.proto\x1a\x14scale/v1/types.proto\"\x85\x01\n" +
+	"\x16scale/v1/dataset.proto\x12\bscale.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14scale/v1/block.proto\x1a\x14scale/v1/types.proto\"\xb7\x01\n" +
 	"\n" +
 	"PutRequest\x12-\n" +
 	"\x06header\x18\x01 \x01(\v2\x13.scale.v1.PutHeaderH\x00R\x06header\x12*\n" +
 	"\x05entry\x18\x02 \x01(\v2\x12.scale.v1.PutEntryH\x00R\x05entry\x12\x14\n" +
-	"\x04data\x18\x03 \x01(\fH\x00R\x04dataB\x06\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x120\n" +
+	"\aentries\x18\x04 \x01(\v2\x14.scale.v1.PutEntriesH\x00R\aentriesB\x06\n" +
 	"\x04part\"\xe3\x01\n" +
 	"\tPutHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
@@ -1766,7 +1831,10 @@ const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\x03cid\x18\a \x01(\tR\x03cid\x12\x17\n" +
 	"\x04mode\x18\b \x01(\rH\x01R\x04mode\x88\x01\x01B\a\n" +
 	"\x05_sizeB\a\n" +
-	"\x05_mode\"\xc2\x01\n" +
+	"\x05_mode\":\n" +
+	"\n" +
+	"PutEntries\x12,\n" +
+	"\aentries\x18\x01 \x03(\v2\x12.scale.v1.PutEntryR\aentries\"\xc2\x01\n" +
 	"\bPutEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\"\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x0e.scale.v1.KindR\x04kind\x12\x17\n" +
@@ -1892,91 +1960,94 @@ func file_scale_v1_dataset_proto_rawDescGZIP() []byte {
 	return file_scale_v1_dataset_proto_rawDescData
 }
 
-var file_scale_v1_dataset_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_scale_v1_dataset_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_scale_v1_dataset_proto_goTypes = []any{
 	(*PutRequest)(nil),            // 0: scale.v1.PutRequest
 	(*PutHeader)(nil),             // 1: scale.v1.PutHeader
-	(*PutEntry)(nil),              // 2: scale.v1.PutEntry
-	(*PutResponse)(nil),           // 3: scale.v1.PutResponse
-	(*GetRequest)(nil),            // 4: scale.v1.GetRequest
-	(*GetResponse)(nil),           // 5: scale.v1.GetResponse
-	(*FrameRange)(nil),            // 6: scale.v1.FrameRange
-	(*GetTreeRequest)(nil),        // 7: scale.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),       // 8: scale.v1.GetTreeResponse
-	(*TreePart)(nil),              // 9: scale.v1.TreePart
-	(*StatRequest)(nil),           // 10: scale.v1.StatRequest
-	(*StatResponse)(nil),          // 11: scale.v1.StatResponse
-	(*ResolveRequest)(nil),        // 12: scale.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 13: scale.v1.ResolveResponse
-	(*ListDatasetsRequest)(nil),   // 14: scale.v1.ListDatasetsRequest
-	(*ListDatasetsResponse)(nil),  // 15: scale.v1.ListDatasetsResponse
-	(*ListVersionsRequest)(nil),   // 16: scale.v1.ListVersionsRequest
-	(*ListVersionsResponse)(nil),  // 17: scale.v1.ListVersionsResponse
-	(*Version)(nil),               // 18: scale.v1.Version
-	(*Removal)(nil),               // 19: scale.v1.Removal
-	(*ListTreeRequest)(nil),       // 20: scale.v1.ListTreeRequest
-	(*ListTreeResponse)(nil),      // 21: scale.v1.ListTreeResponse
-	(*RemoveRequest)(nil),         // 22: scale.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 23: scale.v1.RemoveResponse
-	(*ExportCarRequest)(nil),      // 24: scale.v1.ExportCarRequest
-	(*ExportCarResponse)(nil),     // 25: scale.v1.ExportCarResponse
-	(Kind)(0),                     // 26: scale.v1.Kind
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*PutResult)(nil),             // 28: scale.v1.PutResult
-	(*Checkpoint)(nil),            // 29: scale.v1.Checkpoint
-	(*ByteRange)(nil),             // 30: scale.v1.ByteRange
-	(*Frame)(nil),                 // 31: scale.v1.Frame
-	(*TreeEntry)(nil),             // 32: scale.v1.TreeEntry
-	(*Dataset)(nil),               // 33: scale.v1.Dataset
+	(*PutEntries)(nil),            // 2: scale.v1.PutEntries
+	(*PutEntry)(nil),              // 3: scale.v1.PutEntry
+	(*PutResponse)(nil),           // 4: scale.v1.PutResponse
+	(*GetRequest)(nil),            // 5: scale.v1.GetRequest
+	(*GetResponse)(nil),           // 6: scale.v1.GetResponse
+	(*FrameRange)(nil),            // 7: scale.v1.FrameRange
+	(*GetTreeRequest)(nil),        // 8: scale.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),       // 9: scale.v1.GetTreeResponse
+	(*TreePart)(nil),              // 10: scale.v1.TreePart
+	(*StatRequest)(nil),           // 11: scale.v1.StatRequest
+	(*StatResponse)(nil),          // 12: scale.v1.StatResponse
+	(*ResolveRequest)(nil),        // 13: scale.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 14: scale.v1.ResolveResponse
+	(*ListDatasetsRequest)(nil),   // 15: scale.v1.ListDatasetsRequest
+	(*ListDatasetsResponse)(nil),  // 16: scale.v1.ListDatasetsResponse
+	(*ListVersionsRequest)(nil),   // 17: scale.v1.ListVersionsRequest
+	(*ListVersionsResponse)(nil),  // 18: scale.v1.ListVersionsResponse
+	(*Version)(nil),               // 19: scale.v1.Version
+	(*Removal)(nil),               // 20: scale.v1.Removal
+	(*ListTreeRequest)(nil),       // 21: scale.v1.ListTreeRequest
+	(*ListTreeResponse)(nil),      // 22: scale.v1.ListTreeResponse
+	(*RemoveRequest)(nil),         // 23: scale.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 24: scale.v1.RemoveResponse
+	(*ExportCarRequest)(nil),      // 25: scale.v1.ExportCarRequest
+	(*ExportCarResponse)(nil),     // 26: scale.v1.ExportCarResponse
+	(Kind)(0),                     // 27: scale.v1.Kind
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*PutResult)(nil),             // 29: scale.v1.PutResult
+	(*Checkpoint)(nil),            // 30: scale.v1.Checkpoint
+	(*ByteRange)(nil),             // 31: scale.v1.ByteRange
+	(*Frame)(nil),                 // 32: scale.v1.Frame
+	(*TreeEntry)(nil),             // 33: scale.v1.TreeEntry
+	(*Dataset)(nil),               // 34: scale.v1.Dataset
 }
 var file_scale_v1_dataset_proto_depIdxs = []int32{
 	1,  // 0: scale.v1.PutRequest.header:type_name -> scale.v1.PutHeader
-	2,  // 1: scale.v1.PutRequest.entry:type_name -> scale.v1.PutEntry
-	26, // 2: scale.v1.PutHeader.kind:type_name -> scale.v1.Kind
-	26, // 3: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
-	27, // 4: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
-	28, // 5: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
-	29, // 6: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	30, // 7: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
-	6,  // 8: scale.v1.GetResponse.frame:type_name -> scale.v1.FrameRange
-	31, // 9: scale.v1.FrameRange.frame:type_name -> scale.v1.Frame
-	9,  // 10: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
-	32, // 11: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
-	33, // 12: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
-	32, // 13: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
-	33, // 14: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
-	18, // 15: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
-	33, // 16: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
-	19, // 17: scale.v1.Version.removal:type_name -> scale.v1.Removal
-	27, // 18: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
-	32, // 19: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
-	19, // 20: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
-	29, // 21: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	0,  // 22: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
-	4,  // 23: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
-	7,  // 24: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
-	10, // 25: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
-	12, // 26: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
-	14, // 27: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
-	16, // 28: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
-	20, // 29: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
-	22, // 30: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
-	24, // 31: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
-	3,  // 32: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
-	5,  // 33: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
-	8,  // 34: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
-	11, // 35: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
-	13, // 36: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
-	15, // 37: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
-	17, // 38: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
-	21, // 39: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
-	23, // 40: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
-	25, // 41: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	3,  // 1: scale.v1.PutRequest.entry:type_name -> scale.v1.PutEntry
+	2,  // 2: scale.v1.PutRequest.entries:type_name -> scale.v1.PutEntries
+	27, // 3: scale.v1.PutHeader.kind:type_name -> scale.v1.Kind
+	3,  // 4: scale.v1.PutEntries.entries:type_name -> scale.v1.PutEntry
+	27, // 5: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
+	28, // 6: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
+	29, // 7: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
+	30, // 8: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	31, // 9: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
+	7,  // 10: scale.v1.GetResponse.frame:type_name -> scale.v1.FrameRange
+	32, // 11: scale.v1.FrameRange.frame:type_name -> scale.v1.Frame
+	10, // 12: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
+	33, // 13: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
+	34, // 14: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
+	33, // 15: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
+	34, // 16: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
+	19, // 17: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
+	34, // 18: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
+	20, // 19: scale.v1.Version.removal:type_name -> scale.v1.Removal
+	28, // 20: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
+	33, // 21: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
+	20, // 22: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
+	30, // 23: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	0,  // 24: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
+	5,  // 25: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
+	8,  // 26: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
+	11, // 27: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
+	13, // 28: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
+	15, // 29: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
+	17, // 30: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
+	21, // 31: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
+	23, // 32: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
+	25, // 33: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
+	4,  // 34: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
+	6,  // 35: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
+	9,  // 36: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
+	12, // 37: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
+	14, // 38: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
+	16, // 39: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
+	18, // 40: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
+	22, // 41: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
+	24, // 42: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
+	26, // 43: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
+	34, // [34:44] is the sub-list for method output_type
+	24, // [24:34] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_scale_v1_dataset_proto_init() }
@@ -1990,10 +2061,11 @@ func file_scale_v1_dataset_proto_init() {
 		(*PutRequest_Header)(nil),
 		(*PutRequest_Entry)(nil),
 		(*PutRequest_Data)(nil),
+		(*PutRequest_Entries)(nil),
 	}
 	file_scale_v1_dataset_proto_msgTypes[1].OneofWrappers = []any{}
-	file_scale_v1_dataset_proto_msgTypes[2].OneofWrappers = []any{}
-	file_scale_v1_dataset_proto_msgTypes[18].OneofWrappers = []any{
+	file_scale_v1_dataset_proto_msgTypes[3].OneofWrappers = []any{}
+	file_scale_v1_dataset_proto_msgTypes[19].OneofWrappers = []any{
 		(*Version_Dataset)(nil),
 		(*Version_Removal)(nil),
 	}
@@ -2003,7 +2075,7 @@ func file_scale_v1_dataset_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scale_v1_dataset_proto_rawDesc), len(file_scale_v1_dataset_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
