@@ -129,8 +129,8 @@ type PutRequest_Data struct {
 }
 
 type PutRequest_Entries struct {
-	// Entries of a tree, in order. Many small files take a third of the time so, or less,
-	// that they take in messages of their own.
+	// Entries of a tree, in order. Many small files come a third faster so than in messages
+	// of their own.
 	Entries *PutEntries `protobuf:"bytes,4,opt,name=entries,proto3,oneof"`
 }
 
