@@ -33,7 +33,7 @@ type lookedSlot struct {
 }
 
 // lookedSlots is how many chunks are remembered, of those that fall to one slot the newest:
-// 19 MB. A dataset of 16 GiB has about as many, or 250,000 small files. With a quarter of it
+// 19 MB. A dataset of 7 GB has about as many, or 250,000 small files. With a quarter of it
 // a put of 100,000 small files takes a node a tenth more of its processors.
 const lookedSlots = 1 << 18
 

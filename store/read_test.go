@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -142,6 +143,82 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 		return 0, errLimit
 	}
 	return len(p), nil
+}
+
+// No byte of a chunk can change without being noticed, whichever of a frame's chunks it is
+// in: not where chunks are read as they lie in the pack, and not where a frame opens to
+// other bytes than were sealed. What was given before it is right.
+func TestReadDamage(t *testing.T) {
+	packs := &changedPacks{}
+	h := newHarness(t, store.Options{Cache: 1, WrapPacks: func(p pack.Store) pack.Store {
+		packs.Store = p
+		return packs
+	}})
+	refused := func(ref string, want []byte, changed int) {
+		t.Helper()
+		var got bytes.Buffer
+		_, err := h.s.Get(h.ctx, h.resolve(ref), nil, &got)
+		if !errors.Is(err, store.ErrCorrupt) || !bytes.HasPrefix(want, got.Bytes()) {
+			t.Errorf("%s, byte %d of the frame changed: %d bytes, %v, want ErrCorrupt", ref, changed, got.Len(), err)
+		}
+	}
+	const step = 16<<10 - 1 // no chunk but the last is as short
+
+	raw := random(1, 700<<10)
+	h.mustPut(stream("raw", raw))
+	file, err := os.OpenFile(filepath.Join(h.dir, "packs", "00000001.pack"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	stored, err := io.ReadAll(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := bytes.Index(stored, raw)
+	if start < 0 {
+		t.Fatal("random bytes are not stored as they are")
+	}
+	write := func(at int, b byte) {
+		if _, err := file.WriteAt([]byte{b}, int64(start+at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := 0; at < len(raw); at += step {
+		write(at, raw[at]^1)
+		refused("raw", raw, at)
+		write(at, raw[at])
+	}
+
+	// The empty part is one chunk, which is wanted several times in a row.
+	sealed := slices.Concat(text(2, 300<<10), make([]byte, 400<<10), text(3, 300<<10))
+	h.mustPut(stream("sealed", sealed))
+	opener, err := compress.NewOpener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opener.Close()
+	frame := 0 // how much there is in it
+	for at := 0; at == 0 || at < frame; at += step {
+		packs.change = func(f *pack.Frame) error {
+			plain, err := opener.Open(nil, f.Codec, f.Sealed, int(f.PlainSize))
+			if err != nil {
+				return err
+			}
+			frame = len(plain)
+			plain[at] ^= 1
+			f.Codec, f.Sealed = compress.Raw, plain
+			return nil
+		}
+		refused("sealed", sealed, at)
+	}
+	packs.change = nil
+	if !bytes.Equal(h.get("raw"), raw) || !bytes.Equal(h.get("sealed"), sealed) {
+		t.Error("what was mended comes back different")
+	}
+	if frame < 600<<10 {
+		t.Errorf("only a frame of %d bytes was looked at", frame)
+	}
 }
 
 // A store keeps the size of frames that it was made with, also for frames that come

@@ -183,10 +183,10 @@ func (sl *slab) hash(start int, ends []int) {
 	for _, e := range ends {
 		end := start + e
 		p := sl.buf.b[at:end]
-		if before == nil || !bytes.Equal(before, p) {
-			sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(p)), Size: uint32(len(p))})
-		} else {
+		if bytes.Equal(before, p) { // never of the first, as no chunk is empty
 			sl.chunks = append(sl.chunks, sl.chunks[len(sl.chunks)-1])
+		} else {
+			sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(p)), Size: uint32(len(p))})
 		}
 		sl.starts, sl.known = append(sl.starts, at), append(sl.known, false)
 		at, before = end, p
