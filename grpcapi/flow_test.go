@@ -277,6 +277,28 @@ func TestBytesInFlight(t *testing.T) {
 	n.until("all is given back", func() bool { runtime.GC(); return n.srv.pool.out.Load() <= (1+others)*16<<10 })
 }
 
+// A node that is full while nobody sends any more ends who waits longest, too.
+func TestFullAndQuiet(t *testing.T) {
+	n := newRawNode(t, limited(Limits{ReceiveBytes: 1 << 20}))
+	ss, err := n.datasets.Put(n.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ss.Send(fileHeader("x")); err != nil {
+		t.Fatal(err)
+	}
+	n.waiting(1, waitsRecv)
+	var held []*[]byte
+	for range 2 {
+		held = append(held, n.srv.pool.Get(1<<20))
+	}
+	refused(t, "the call that waits", ss.RecvMsg(&scalev1.PutResponse{}), isLimit)
+	for _, b := range held {
+		n.srv.pool.Put(b)
+	}
+	n.putFile("x", nil)
+}
+
 // Buffers that the transport drops do not keep the node full.
 func TestDroppedBuffers(t *testing.T) {
 	n := newRawNode(t, limited(Limits{ReceiveBytes: 1 << 20}))

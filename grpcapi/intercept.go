@@ -284,6 +284,7 @@ const collectEvery = 5 * time.Second
 // watch ends calls that are overdue, and calls and connections that keep too much waiting.
 func (s *Server) watch() {
 	var collected time.Time
+	wasFull := false // at the last tick
 	takers := takers{}
 	// collect finds what the transport has dropped: as long as the pool is full nothing is
 	// received, so that it might be long until the collector runs by itself.
@@ -305,9 +306,15 @@ func (s *Server) watch() {
 		case <-tick.C:
 			s.sweep(s.now())
 			s.logOmitted(false)
+			// Whoever asks for a buffer says that there is too much. Where all have sent what they
+			// may nobody asks, and all that come are sent away: so it is looked at here too.
 			if s.pool.full() {
 				collect()
+				if wasFull {
+					s.shed(int(s.pool.out.Load() - s.pool.limit))
+				}
 			}
+			wasFull = s.pool.full()
 			over := s.heap.look()
 			if over > 0 {
 				s.shed(int(over))
