@@ -137,15 +137,22 @@ func (o *Outbox) OpenRows(ctx context.Context, chain string) iter.Seq2[[]byte, e
 	return o.listed(ctx, chain, outboxOpen, nil)
 }
 
-// listed yields the rows whose sizes are listed under a kind.
+// listed yields the rows whose sizes are listed under a kind, all as they were when the
+// first was asked for: another goroutine may delete them meanwhile.
 func (o *Outbox) listed(ctx context.Context, chain string, kind byte, from []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if err := checkOutbox(chain, 1); err != nil {
 			yield(nil, err)
 			return
 		}
+		rows, err := o.s.kv.Snapshot()
+		if err != nil {
+			yield(nil, storeError(err))
+			return
+		}
+		defer rows.Close()
 		prefix := outboxPrefix(chain, kind)
-		for row, err := range o.s.kv.Scan(ctx, prefix, from) {
+		for row, err := range rows.Scan(ctx, prefix, from) {
 			var b []byte
 			if err = storeError(err); err == nil {
 				if len(row.Key) != len(prefix)+8 {
@@ -155,7 +162,7 @@ func (o *Outbox) listed(ctx context.Context, chain string, kind byte, from []byt
 					if kind == outboxBack {
 						n = math.MaxUint64 - n
 					}
-					b, err = o.s.kv.Get(ctx, binary.BigEndian.AppendUint64(outboxPrefix(chain, outboxRow), n), nil)
+					b, err = rows.Get(ctx, binary.BigEndian.AppendUint64(outboxPrefix(chain, outboxRow), n), nil)
 					if err = storeError(err); errors.Is(err, ErrNotFound) {
 						err = fmt.Errorf("outbox of %s lists size %d, which has no row: %w", chain, n, ErrCorrupt)
 					}

@@ -107,6 +107,37 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// Rows that are deleted while others are read are no damage, and are as they were.
+func TestOutboxWhileDeleted(t *testing.T) {
+	h := newHarness(t, store.Options{})
+	o := h.s.Outbox()
+	for name, walk := range map[string]func() iter.Seq2[[]byte, error]{
+		"back": func() iter.Seq2[[]byte, error] { return o.Back(h.ctx, "k2", 9) },
+		"open": func() iter.Seq2[[]byte, error] { return o.OpenRows(h.ctx, "k2") },
+	} {
+		for _, n := range []int64{1, 2, 3} {
+			if err := o.Put(h.ctx, "k2", n, []byte{byte('0' + n)}, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := texts(t, func(yield func([]byte, error) bool) {
+			for b, err := range walk() {
+				for _, n := range []int64{1, 2, 3} {
+					if err := o.Delete(h.ctx, "k2", n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if !yield(b, err) {
+					return
+				}
+			}
+		})
+		if got != "3 2 1" && got != "1 2 3" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 func TestOutboxBody(t *testing.T) {
 	h := newHarness(t, store.Options{})
 	o := h.s.Outbox()
