@@ -85,19 +85,32 @@ func (st *stage) rows(b *kv.Batch, next *state, edge []ledger.Tile) {
 	}
 }
 
+// writeBlocks writes the entries that are not stored yet.
 func (st *stage) writeBlocks(ctx context.Context) error {
 	var b kv.Batch
+	write := func() error {
+		if err := st.s.kv.Commit(ctx, &b); err != nil {
+			return fmt.Errorf("write entries: %w", err)
+		}
+		b.Reset()
+		return nil
+	}
 	for i := range st.entries {
 		n := &st.entries[i]
+		if n.stored {
+			continue
+		}
 		b.Set(digestKey(rowEntry, digestOf(n.cid)), n.block)
-		if b.Bytes() > kv.MaxBatchBytes/2 || i == len(st.entries)-1 {
-			if err := st.s.kv.Commit(ctx, &b); err != nil {
-				return fmt.Errorf("write entries: %w", err)
+		if b.Bytes() > kv.MaxBatchBytes/2 {
+			if err := write(); err != nil {
+				return err
 			}
-			b.Reset()
 		}
 	}
-	return nil
+	if b.Len() == 0 {
+		return nil
+	}
+	return write()
 }
 
 // readBack reads the entries as stored; what is signed is what is there.

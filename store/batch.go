@@ -73,7 +73,7 @@ func (b *Batch) add(ctx context.Context, in Input, up Uploaded) error {
 		}
 	} else {
 		ds := &dataset{in: &in, profile: p}
-		if err := b.s.ingest(ctx, []*dataset{ds}, nil); err != nil {
+		if err := b.s.ingest(ctx, []*dataset{ds}, nil, nil); err != nil {
 			return err
 		}
 		d = ds.draft()

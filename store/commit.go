@@ -28,7 +28,7 @@ type draft struct {
 	added   tally
 	curator Signer // nil is that of the request
 
-	ahead *signedAhead // by commit, before the draft is queued; nil if that did not work
+	ahead *signedAhead // before the draft is queued; nil if that did not work
 }
 
 // A commitRequest is committed whole or not at all. It is one of three: datasets,
@@ -38,6 +38,9 @@ type commitRequest struct {
 	remove  string
 	policy  *policyChange
 	curator Signer
+
+	signed bool // ahead, where that works
+	coming bool // counted in Store.coming
 
 	// turn tells a request in the queue that it is done (false), or that it is the first
 	// one now and to commit what is queued (true).
@@ -58,19 +61,17 @@ func (r *commitRequest) entries() int { return max(1, len(r.drafts)) }
 // commit is under way share the next one, which the first of them carries out.
 func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, error) {
 	if err := ctx.Err(); err != nil {
+		s.missed(r)
 		return nil, err
 	}
-	s.queueMu.Lock()
-	s.signing++
-	s.queueMu.Unlock()
-	s.signAhead(ctx, r)
+	if !r.signed {
+		s.expect(r)
+		s.signAhead(ctx, r)
+	}
 	r.turn = make(chan bool, 1)
 	s.queueMu.Lock()
 	s.queue = append(s.queue, r)
-	if s.signing--; s.signing == 0 && s.allQueued != nil {
-		close(s.allQueued)
-		s.allQueued = nil
-	}
+	s.arrived(r)
 	first := !s.committing
 	s.committing = true
 	s.queueMu.Unlock()
@@ -85,6 +86,7 @@ func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, erro
 		// may share it.
 		s.commitGroup(context.WithoutCancel(ctx), group)
 		s.commitMu.Unlock()
+		s.writer.release()
 		s.nextTurn()
 		for _, other := range group[1:] {
 			other.turn <- false
@@ -93,16 +95,48 @@ func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, erro
 	return r.results, r.err
 }
 
+// expect counts requests that are about to be queued.
+func (s *Store) expect(coming ...*commitRequest) {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	for _, r := range coming {
+		r.coming = true
+	}
+	s.coming += len(coming)
+}
+
+// missed says that a request will not be queued.
+func (s *Store) missed(r *commitRequest) {
+	s.queueMu.Lock()
+	s.arrived(r)
+	nobody := s.coming == 0 && !s.committing
+	s.queueMu.Unlock()
+	if nobody {
+		s.writer.release()
+	}
+}
+
+// arrived says that a request has been queued, or never will be. Under queueMu.
+func (s *Store) arrived(r *commitRequest) {
+	if !r.coming {
+		return
+	}
+	r.coming = false
+	if s.coming--; s.coming == 0 && s.allQueued != nil {
+		close(s.allQueued)
+		s.allQueued = nil
+	}
+}
+
 // gatherWait bounds how long a commit waits for requests that are about to be queued. A
 // commit takes several times as long.
 const gatherWait = time.Millisecond
 
-// gather waits for the requests that are being signed, so that those whom the commit
-// before has set free together, and who come back together, do not wait for the commit
-// of the first among them.
+// gather waits for the requests that are about to be queued, so that those whom a flush
+// has set free together do not wait for the commit of the first among them.
 func (s *Store) gather() {
 	s.queueMu.Lock()
-	if s.signing == 0 || len(s.queue) >= maxGroup {
+	if s.coming == 0 || len(s.queue) >= maxGroup {
 		s.queueMu.Unlock()
 		return
 	}

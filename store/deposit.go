@@ -22,6 +22,9 @@ type deposit struct {
 	open  [2]*bin // of each kind, the newest that it depends on
 	flush *flush  // the newest that it depends on
 	err   error   // of a flush that it depends on
+
+	awaits  *flush         // by wait
+	request *commitRequest // queued at once when that is over; nil if none is
 }
 
 var (
@@ -277,6 +280,7 @@ func (d *deposit) want() *flush {
 			f = w.next // which takes bins that are wanted
 		}
 	}
+	d.awaits = f
 	begin := false
 	if f == w.next {
 		f.wanted = true
@@ -296,10 +300,52 @@ func (d *deposit) wait(ctx context.Context) error {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
+			d.leave()
 			return context.Cause(ctx)
 		}
 	}
 	d.w.mu.Lock()
+	err := d.err
+	d.w.mu.Unlock()
+	if err != nil {
+		d.leave()
+	}
+	return err
+}
+
+// entry hands in the block of a ledger entry, which no row of the ledger names yet. It is
+// durable with all that was handed in before.
+func (d *deposit) entry(digest dag.Digest, block []byte) error {
+	w := d.w
+	if err := w.admit(d.ctx, d); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	b := w.bins[d.kind]
+	b.rows.set(digestKey(rowEntry, digest), block)
+	d.touch(b)
+	return nil
+}
+
+// precedes says that a request is queued as soon as the wait that follows is over, or is
+// said to have been missed.
+func (d *deposit) precedes(r *commitRequest) {
+	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
-	return d.err
+	d.request = r
+}
+
+// leave says that what the deposit precedes will not be queued.
+func (d *deposit) leave() {
+	d.w.mu.Lock()
+	r := d.request
+	d.request = nil
+	d.w.mu.Unlock()
+	if r != nil {
+		d.w.s.missed(r)
+	}
 }

@@ -73,6 +73,14 @@ func (w *writer) run(f *flush) {
 		w.fail(f, err)
 	} else {
 		w.mu.Lock()
+		var coming []*commitRequest
+		for _, d := range f.deposits {
+			if d.request != nil && d.awaits == f {
+				coming = append(coming, d.request)
+			}
+		}
+		w.s.expect(coming...)
+		w.held = len(coming) > 0
 		w.forget(f)
 		w.mu.Unlock()
 	}

@@ -1,15 +1,20 @@
 package store
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/koii-network/scale/dag"
 )
 
-// Puts that arrive while a commit is under way share the next one.
+// Requests that arrive while a commit is under way share the next one.
 func TestGroupCommit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	if err := Init(t.Context(), dir, InitOptions{}); err != nil {
@@ -26,8 +31,16 @@ func TestGroupCommit(t *testing.T) {
 	sizes := make([]int64, puts)
 	for i := range puts {
 		wg.Go(func() {
-			in := []Input{{Name: fmt.Sprintf("n%d", i), Reader: strings.NewReader(fmt.Sprint(i))}}
-			res, err := s.Put(t.Context(), in, PutOptions{})
+			d := draft{
+				name: fmt.Sprintf("n%d", i), profile: dag.DefaultProfile, kind: dag.KindFile,
+				tree: dag.Tree{Root: dag.RawCID(sha256.Sum256(nil)), Commitment: dag.Hash{byte(i)}, Size: 1, Files: 1, Leaves: 1, Chunks: 1},
+			}
+			curator, err := s.curator()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res, err := s.commit(t.Context(), &commitRequest{curator: curator, drafts: []draft{d}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -56,5 +69,122 @@ func TestGroupCommit(t *testing.T) {
 	}
 	if checkpoints != 2 {
 		t.Errorf("%d checkpoints, want that of entry 0 and one more", checkpoints)
+	}
+}
+
+// A flush waits for the commit of those whom the one before has set free, and for those of
+// them who give up. An entry that is handed in is durable with its dataset, and the commit
+// does not write it again.
+func TestFlushAndCommitTakeTurns(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := Init(ctx, dir, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(ctx, dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	put := func(name string) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Put(ctx, []Input{{Name: name, Reader: strings.NewReader(name)}}, PutOptions{})
+			done <- err
+		}()
+		return done
+	}
+	until := func(what func() bool) {
+		t.Helper()
+		for !what() {
+			if t.Context().Err() != nil {
+				t.FailNow()
+			}
+			runtime.Gosched()
+		}
+	}
+	queued := func(n int) func() bool {
+		return func() bool {
+			s.queueMu.Lock()
+			defer s.queueMu.Unlock()
+			return len(s.queue) == n && s.coming == 0
+		}
+	}
+	waiting := func() bool {
+		s.writer.mu.Lock()
+		defer s.writer.mu.Unlock()
+		return s.writer.next.wanted
+	}
+	held := func() {
+		t.Helper()
+		s.writer.kick()
+		s.writer.mu.Lock()
+		defer s.writer.mu.Unlock()
+		if s.writer.now != nil || !s.writer.next.wanted {
+			t.Error("the flush has begun")
+		}
+	}
+
+	s.commitMu.Lock()
+	first := put("first")
+	until(queued(1))
+	entry := s.queue[0].drafts[0].ahead
+	if entry == nil || !entry.stored {
+		t.Fatal("the entry was not handed in")
+	}
+	if has, err := s.kv.Has(ctx, digestKey(rowEntry, digestOf(entry.cid))); err != nil || !has {
+		t.Errorf("the entry is not stored: %v", err)
+	}
+	second := put("second")
+	until(waiting)
+	held()
+	s.commitMu.Unlock()
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+
+	// One that is set free and gives up.
+	d, r := s.writer.newDeposit(ctx), &commitRequest{signed: true}
+	d.precedes(r)
+	if err := d.entry([32]byte{1}, []byte("reached by nothing")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	third := put("third")
+	until(waiting)
+	held()
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := s.commit(gone, r); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit: %v", err)
+	}
+	if err := <-third; err != nil {
+		t.Error(err)
+	}
+
+	// One that gives up while it waits for the disk, and is waited for by nobody.
+	s.indexMu.Lock()
+	d, r = s.writer.newDeposit(ctx), &commitRequest{signed: true}
+	d.precedes(r)
+	if err := d.entry([32]byte{2}, []byte("reached by nothing")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.wait(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait: %v", err)
+	}
+	s.indexMu.Unlock()
+	if err := <-put("fourth"); err != nil {
+		t.Error(err)
+	}
+	if !queued(0)() {
+		t.Error("somebody is expected still")
+	}
+	if size := s.Published().Size; size != 5 {
+		t.Errorf("%d entries, want 5", size)
 	}
 }

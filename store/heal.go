@@ -21,7 +21,7 @@ func (s *Store) heal(ctx context.Context, in []Input, o PutOptions) ([]PutResult
 		}
 		sets[i] = &dataset{in: &in[i], profile: p}
 	}
-	if err := s.ingest(ctx, sets, o.Progress); err != nil {
+	if err := s.ingest(ctx, sets, o.Progress, nil); err != nil {
 		return nil, err
 	}
 	results := make([]PutResult, len(sets))

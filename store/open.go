@@ -74,7 +74,7 @@ type Store struct {
 	queueMu    sync.Mutex
 	queue      []*commitRequest // guarded by queueMu, like what follows
 	committing bool             // somebody commits, or was told to
-	signing    int              // requests that are about to be queued
+	coming     int              // requests that are about to be queued
 	allQueued  chan struct{}    // closed when there are none any more; nil if nobody waits
 	names      nameCache
 

@@ -82,12 +82,25 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 		sets[i] = &dataset{in: &in[i], profile: p}
 		fresh = append(fresh, sets[i])
 	}
-	if err := s.ingest(ctx, fresh, o.Progress); err != nil {
+	err = s.ingest(ctx, fresh, o.Progress, func(d *deposit) error {
+		walked := false // what is known of files is written between the wait and the commit
+		for i, ds := range sets {
+			if ds != nil {
+				r.drafts[i] = ds.draft()
+				walked = walked || ds.in.Path != ""
+			}
+		}
+		if !walked {
+			d.precedes(r)
+		}
+		return s.depositAhead(ctx, d, r)
+	})
+	if err != nil {
 		return nil, err
 	}
 	for i, ds := range sets {
 		if ds != nil {
-			r.drafts[i] = ds.draft()
+			r.drafts[i].added = ds.added // complete only now
 		}
 	}
 	res, err := s.commit(ctx, r)
@@ -159,8 +172,8 @@ type dataset struct {
 
 // ingest stores the blocks of the datasets and fills in their trees. When it
 // returns nil, all blocks are durable and indexed. When it does not, chunks that were
-// handed over are kept.
-func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progress)) error {
+// handed over are kept. Last, if it is set, may hand in more before the wait for the disk.
+func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progress), last func(*deposit) error) error {
 	var before Progress
 	var walks []filecache.Walk
 	cache := FileCache(s.opt.FileCache)
@@ -172,9 +185,9 @@ func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progr
 		defer files.Close()
 		walks = append(walks, files)
 		out := ingest.Output{Index: d, Chunks: d, Nodes: d, Files: files.Next}
-		var last ingest.Progress
+		var now ingest.Progress
 		out.Progress = func(p ingest.Progress) {
-			if last = p; progress != nil {
+			if now = p; progress != nil {
 				progress(Progress{Bytes: before.Bytes + p.Bytes, Files: before.Files + p.Files, Unread: before.Unread + p.Unread})
 			}
 		}
@@ -197,10 +210,16 @@ func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progr
 			}
 			return fmt.Errorf("put %s: %w", ds.in.Name, err)
 		}
-		before = Progress{Bytes: before.Bytes + last.Bytes, Files: before.Files + last.Files, Unread: before.Unread + last.Unread}
+		before = Progress{Bytes: before.Bytes + now.Bytes, Files: before.Files + now.Files, Unread: before.Unread + now.Unread}
 		ds.kind, ds.tree, ds.unread = res.Kind, res.Tree, res.Unread
 		for _, sk := range res.Skipped {
 			ds.skipped = append(ds.skipped, Skipped{Path: sk.Path, Why: sk.Why, Special: errors.Is(sk.Why, fstree.ErrSpecial)})
+		}
+	}
+	if last != nil {
+		if err := last(d); err != nil {
+			d.want()
+			return err
 		}
 	}
 	if err := d.wait(ctx); err != nil {

@@ -22,6 +22,7 @@ type staged struct {
 	cid     cid.Cid
 	entry   *ledger.Entry
 	added   tally // of a dataset
+	stored  bool  // the block is, and durable
 }
 
 // A nameEntry is the newest entry of a name: a dataset or a removal.
@@ -174,7 +175,7 @@ func (st *stage) add(ctx context.Context, e *ledger.Entry, n staged, curator Sig
 	e.Policy = st.base.policyIndex
 	var err error
 	if ahead != nil && differs(ahead.entry, e) == nil {
-		n.block, n.entry, n.cid = ahead.block, ahead.entry, ahead.cid
+		n.block, n.entry, n.cid, n.stored = ahead.block, ahead.entry, ahead.cid, ahead.stored
 		if err = st.checkNew(ctx, n.cid); err == nil {
 			err = ledger.CheckFollows(ctx, st, n.entry)
 		}
@@ -237,12 +238,15 @@ type signedAhead struct {
 	entry *ledger.Entry // as read back from block
 	block []byte
 	cid   cid.Cid
+
+	stored bool // durable, by the flush that the put has waited for
 }
 
 // signAhead signs the entries of a request as they will be if nothing comes between,
 // so that the one who commits does not sign for all. What does not work is left to the
 // commit, which says why.
 func (s *Store) signAhead(ctx context.Context, r *commitRequest) {
+	r.signed = true
 	st := s.newStage()
 	for i := range r.drafts {
 		d := &r.drafts[i]
@@ -267,6 +271,21 @@ func (s *Store) signAhead(ctx context.Context, r *commitRequest) {
 			d.ahead = &signedAhead{entry: back, block: block, cid: ledger.EntryCID(block)}
 		}
 	}
+}
+
+// depositAhead signs the entries of a request ahead and hands their blocks in with what
+// they are entries of, so that the commit need not write and sync them by itself.
+func (s *Store) depositAhead(ctx context.Context, d *deposit, r *commitRequest) error {
+	s.signAhead(ctx, r)
+	for i := range r.drafts {
+		if a := r.drafts[i].ahead; a != nil {
+			if err := d.entry(digestOf(a.cid), a.block); err != nil {
+				return err
+			}
+			a.stored = true // if the wait is a success; else nobody asks
+		}
+	}
+	return nil
 }
 
 var _ ledger.State = (*stage)(nil)

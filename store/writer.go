@@ -37,6 +37,7 @@ type writer struct {
 	mu     sync.Mutex // guards what follows, and what types below say it does
 	next   *flush     // gathers
 	now    *flush     // under way, or nil
+	held   bool       // until those whom the last flush has set free are committed, see turn
 	chunks map[dag.Digest]pending
 	rows   map[[32]byte]*bin // DAG nodes and commitment rows on their way
 	recent []ended           // flushes whose chunks are in the map still, the oldest first
@@ -119,9 +120,17 @@ func (w *writer) admit(ctx context.Context, d *deposit) error {
 
 // cut makes a bin part of the next flush and begins another one. Under both locks.
 func (w *writer) cut(b *bin) {
+	if seal := w.cutUnsealed(b); seal != nil {
+		go seal()
+	}
+}
+
+// cutUnsealed cuts a bin and returns what is left to do for its frame, if it has one: the
+// frames that are cut later wait for that.
+func (w *writer) cutUnsealed(b *bin) (seal func()) {
 	f, frame := w.next, b.frame
 	if frame == nil && len(b.rows) == 0 {
-		return
+		return nil
 	}
 	b.flush, b.frame = f, nil
 	f.bins = append(f.bins, b)
@@ -132,12 +141,12 @@ func (w *writer) cut(b *bin) {
 	f.rowBytes += b.rows.bytes()
 	w.bins[b.kind] = &bin{kind: b.kind}
 	if frame == nil {
-		return
+		return nil
 	}
 	f.plain += frame.Size()
 	f.count += len(frame.Chunks())
 	f.frames.Add(1)
-	w.frames.Seal(frame, func(f pack.Frame, err error) { w.append(b, f, err) })
+	return w.frames.Line(frame, func(f pack.Frame, err error) { w.append(b, f, err) })
 }
 
 // cutRows cuts a bin for its rows, unless somebody has done so.
@@ -221,21 +230,43 @@ func (w *writer) kick() {
 	w.turn()
 }
 
+// release lets the flush begin that was held back for a commit.
+func (w *writer) release() {
+	w.mu.Lock()
+	held := w.held
+	w.held = false
+	w.mu.Unlock()
+	if held {
+		w.kick()
+	}
+}
+
 // turn begins the next flush if it is due and none is under way. Under both locks.
+//
+// Unless it is full, a flush is held back until those whom the one before has set free are
+// committed: both take turns with the disk. Side by side they would each take as long as
+// both together, and be for half as many.
 //
 // Rows in one bin may name chunks in the other, so those must not stay behind. Small
 // chunks never do, and who depends on an open bulk bin puts rows there.
 func (w *writer) turn() {
 	f := w.next
-	if w.now != nil || !f.wanted && !f.full() {
+	if w.now != nil || (!f.wanted || w.held) && !f.full() {
 		return
 	}
-	w.cut(w.bins[small])
+	// Sealed by who runs the flush: to hand a frame of small datasets on and back again takes
+	// longer than that where many others want the processors.
+	seal := w.cutUnsealed(w.bins[small])
 	if w.bins[bulk].wanted {
 		w.cut(w.bins[bulk])
 	}
 	w.now, w.next = f, newFlush(f.n+1)
-	go w.run(f)
+	go func() {
+		if seal != nil {
+			seal()
+		}
+		w.run(f)
+	}()
 }
 
 // drain waits until all that was handed in is durable or has failed.
