@@ -211,7 +211,7 @@ func bulkOptions(bo badger.Options) badger.Options {
 // Tables of level 0, of which each short-lived process leaves one behind.
 const (
 	l0Compact = 8  // merged into the next level in the background
-	l0Close   = 8  // found at Open: merged at Close, for processes too short for the background
+	l0Close   = 16 // found at Open: merged at Close, for processes too short for the background
 	l0Stall   = 32 // writers wait for the merge
 
 	bulkCompact = 32 // l0Compact of a store that is filled
