@@ -184,6 +184,7 @@ func (s *Store) flush(f *flush) error {
 		s.totals = total
 	}
 	// Those who looked for these chunks before rely on writer.chunks, which has them still.
+	s.absent.wrote(f.digests)
 	if l := s.looked.Load(); l != nil {
 		l.wrote(f.index)
 	}

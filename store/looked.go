@@ -97,6 +97,9 @@ func (s *Store) remember() {
 // storedSize returns the size of a chunk that has a row and its frame a place in the
 // packs, else 0. One whose pack was lost is stored again, and its row replaced.
 func (s *Store) storedSize(ctx context.Context, d dag.Digest) (uint32, error) {
+	if s.absent.tells(&d) {
+		return 0, nil
+	}
 	l, gen := s.looked.Load(), uint64(0)
 	if l != nil {
 		if r, ok := l.find(&d); ok && (r.Size == 0 || s.packs.Holds(r.Loc)) {

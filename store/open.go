@@ -43,6 +43,7 @@ type Store struct {
 	writer   *writer
 	openers  openers
 	looked   atomic.Pointer[lookedUp] // nil before the first Missing
+	absent   absence
 
 	prover     *dag.Prover    // of leaves and chunks
 	inclusions *ledger.Prover // of entries
@@ -217,6 +218,9 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
+	if err := s.loadAbsence(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
 	files, err := pack.Open(filepath.Join(dir, packsDir), pack.Options{ReadOnly: s.doubt != nil}, tail)
 	if err != nil {
 		return nil, fmt.Errorf("open the packs of store %s: %w", dir, storeError(err))
@@ -305,6 +309,14 @@ func (s *Store) Origin() string { return s.verifier.Name() }
 // LogID returns what entries of this log are bound to.
 func (s *Store) LogID() ledger.LogID {
 	return ledger.LogID{Origin: s.verifier.Name(), KeyID: s.verifier.KeyHash()}
+}
+
+func (s *Store) loadAbsence(ctx context.Context) error {
+	for _, err := range s.kv.Scan(ctx, []byte{rowChunk}, nil) {
+		return storeError(err) // nil where there is a row
+	}
+	s.absent.begin()
+	return nil
 }
 
 func (s *Store) loadTail(ctx context.Context) (pack.Tail, error) {
