@@ -77,6 +77,7 @@ func (b *Batch) add(ctx context.Context, in Input, up Uploaded) error {
 			return err
 		}
 		d = ds.draft()
+		d.added = ds.added
 	}
 	d.added.Plain += min(up.New, d.tree.Size)
 	d.added.Packed += min(up.Stored, d.tree.Size)

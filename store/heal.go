@@ -28,6 +28,7 @@ func (s *Store) heal(ctx context.Context, in []Input, o PutOptions) ([]PutResult
 	for i, ds := range sets {
 		var err error
 		d := ds.draft()
+		d.added = ds.added
 		if results[i], err = s.healed(ctx, &d); err != nil {
 			return nil, fmt.Errorf("heal: %w", err)
 		}
@@ -36,10 +37,10 @@ func (s *Store) heal(ctx context.Context, in []Input, o PutOptions) ([]PutResult
 	return results, nil
 }
 
-// draft is the dataset on its way into the ledger.
+// draft is the dataset on its way into the ledger. What it added is known after the wait.
 func (ds *dataset) draft() draft {
 	return draft{
 		name: ds.in.Name, profile: ds.profile.Name, times: ds.in.Times, tree: ds.tree, kind: ds.kind,
-		parents: ds.in.Parents, added: ds.added, curator: ds.in.Curator,
+		parents: ds.in.Parents, curator: ds.in.Curator,
 	}
 }

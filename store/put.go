@@ -90,10 +90,13 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 				walked = walked || ds.in.Path != ""
 			}
 		}
+		if err := s.depositAhead(ctx, d, r); err != nil {
+			return err
+		}
 		if !walked {
 			d.precedes(r)
 		}
-		return s.depositAhead(ctx, d, r)
+		return nil
 	})
 	if err != nil {
 		return nil, err
