@@ -28,7 +28,7 @@ type draft struct {
 	added   tally
 	curator Signer // nil is that of the request
 
-	ahead *signedAhead // before the draft is queued; nil if that did not work
+	ahead *signedAhead // made before the draft is queued; nil if that did not work
 }
 
 // A commitRequest is committed whole or not at all. It is one of three: datasets,
@@ -39,8 +39,9 @@ type commitRequest struct {
 	policy  *policyChange
 	curator Signer
 
-	signed bool // ahead, where that works
-	coming bool // counted in Store.coming
+	signed bool     // ahead, where that works
+	coming bool     // counted in Store.coming
+	claims []string // in Store.claimed
 
 	// turn tells a request in the queue that it is done (false), or that it is the first
 	// one now and to commit what is queued (true).
@@ -60,6 +61,7 @@ func (r *commitRequest) entries() int { return max(1, len(r.drafts)) }
 // commit appends what r asks for to the ledger. Requests that arrive while another
 // commit is under way share the next one, which the first of them carries out.
 func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, error) {
+	defer s.unclaim(r)
 	if err := ctx.Err(); err != nil {
 		s.missed(r)
 		return nil, err

@@ -97,9 +97,6 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 	until := func(what func() bool) {
 		t.Helper()
 		for !what() {
-			if t.Context().Err() != nil {
-				t.FailNow()
-			}
 			runtime.Gosched()
 		}
 	}
@@ -181,10 +178,79 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 	if err := <-put("fourth"); err != nil {
 		t.Error(err)
 	}
-	if !queued(0)() {
-		t.Error("somebody is expected still")
+	if !queued(0)() || len(s.claimed) > 0 {
+		t.Errorf("somebody is expected still, or claims one of %v", s.claimed)
 	}
 	if size := s.Published().Size; size != 5 {
 		t.Errorf("%d entries, want 5", size)
+	}
+}
+
+// Of those who come at once under one name only the first is signed ahead: the others would
+// be signed again, and leave blocks that nothing reaches.
+func TestClaims(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := Init(ctx, dir, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(ctx, dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	curator, err := s.curator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := func(name string) (*commitRequest, bool) {
+		r := &commitRequest{curator: curator, drafts: []draft{{
+			name: name, profile: dag.DefaultProfile, kind: dag.KindFile,
+			tree: dag.Tree{Root: dag.RawCID(sha256.Sum256(nil)), Size: 1, Files: 1, Leaves: 1, Chunks: 1},
+		}}}
+		s.signAhead(ctx, r)
+		return r, r.drafts[0].ahead != nil
+	}
+	first, ok := ahead("a")
+	if !ok {
+		t.Fatal("the first is not signed ahead")
+	}
+	second, ok := ahead("a")
+	if ok {
+		t.Error("the second is signed ahead")
+	}
+	if _, ok := ahead("b"); !ok {
+		t.Error("another name is not signed ahead")
+	}
+	s.unclaim(second)
+	if _, ok := ahead("a"); ok {
+		t.Error("the second gave up the claim of the first")
+	}
+	if _, err := s.commit(ctx, first); err != nil {
+		t.Error(err)
+	}
+	if r, ok := ahead("a"); ok || len(r.claims) != 1 { // it is what there is already
+		t.Errorf("after the first: signed %t, claims %v", ok, r.claims)
+	}
+	// A put that is called off while it waits for the disk gives up its claim.
+	s.indexMu.Lock()
+	gone, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Put(gone, []Input{{Name: "c", Reader: strings.NewReader("c")}}, PutOptions{})
+		done <- err
+	}()
+	for claimed := false; !claimed; runtime.Gosched() {
+		s.queueMu.Lock()
+		claimed = s.claimed["c"]
+		s.queueMu.Unlock()
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("put: %v", err)
+	}
+	s.indexMu.Unlock()
+	if s.claimed["c"] {
+		t.Error("a put that failed keeps its claim")
 	}
 }

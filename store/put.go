@@ -66,6 +66,7 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 		return nil, err
 	}
 	r := &commitRequest{curator: curator, drafts: make([]draft, len(in))}
+	defer s.unclaim(r)
 	sets := make([]*dataset, len(in)) // nil for those that are known
 	var fresh []*dataset
 	for i := range in {

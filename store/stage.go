@@ -244,19 +244,20 @@ type signedAhead struct {
 
 // signAhead signs the entries of a request as they will be if nothing comes between,
 // so that the one who commits does not sign for all. What does not work is left to the
-// commit, which says why.
+// commit, which says why, and so are all but the first of those that come at once under one
+// name: each of them follows the one before.
 func (s *Store) signAhead(ctx context.Context, r *commitRequest) {
 	r.signed = true
-	st := s.newStage()
 	for i := range r.drafts {
 		d := &r.drafts[i]
 		key, ok := r.curator.(Ed25519Signer) // others may ask somebody each time
 		if d.curator != nil {
 			key, ok = d.curator.(Ed25519Signer)
 		}
-		if !ok {
+		if !ok || !s.claim(r, d.name) {
 			continue
 		}
+		st := s.newStage() // what the claim's last holder has published is in it
 		e, _, err := st.compose(ctx, d)
 		if err != nil || e == nil {
 			continue
@@ -271,6 +272,32 @@ func (s *Store) signAhead(ctx context.Context, r *commitRequest) {
 			d.ahead = &signedAhead{entry: back, block: block, cid: ledger.EntryCID(block)}
 		}
 	}
+}
+
+// claim says whether no other request on its way claims a name, and then claims it until the
+// request is over.
+func (s *Store) claim(r *commitRequest, name string) bool {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	if s.claimed[name] {
+		return false
+	}
+	if s.claimed == nil {
+		s.claimed = make(map[string]bool)
+	}
+	s.claimed[name] = true
+	r.claims = append(r.claims, name)
+	return true
+}
+
+// unclaim ends the claims of a request.
+func (s *Store) unclaim(r *commitRequest) {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	for _, name := range r.claims {
+		delete(s.claimed, name)
+	}
+	r.claims = nil
 }
 
 // depositAhead signs the entries of a request ahead and hands their blocks in with what

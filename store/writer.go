@@ -146,7 +146,7 @@ func (w *writer) cutUnsealed(b *bin) (seal func()) {
 	f.plain += frame.Size()
 	f.count += len(frame.Chunks())
 	f.frames.Add(1)
-	return w.frames.Line(frame, func(f pack.Frame, err error) { w.append(b, f, err) })
+	return w.frames.Reserve(frame, func(f pack.Frame, err error) { w.append(b, f, err) })
 }
 
 // cutRows cuts a bin for its rows, unless somebody has done so.

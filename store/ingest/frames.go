@@ -142,12 +142,12 @@ func (p *Frames) Give(f *Frame) {
 // done has returned for all frames given to Seal before: one call at a time, from
 // other goroutines. The frame is valid until done returns.
 func (p *Frames) Seal(f *Frame, done func(pack.Frame, error)) {
-	go p.Line(f, done)()
+	go p.Reserve(f, done)()
 }
 
-// Line gives a frame the place in the order that Seal would give it, and returns what is
+// Reserve gives a frame the place in the order that Seal would give it, and returns what is
 // left to do: to seal it and call done. All frames behind it wait for that.
-func (p *Frames) Line(f *Frame, done func(pack.Frame, error)) func() {
+func (p *Frames) Reserve(f *Frame, done func(pack.Frame, error)) func() {
 	p.mu.Lock()
 	before, after := p.last, make(chan struct{})
 	p.last = after
