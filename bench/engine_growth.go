@@ -30,9 +30,9 @@ const growTimes = 100
 
 func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 	res := &growthResult{Bytes: 16 << 20}
-	times := 2
+	times, rounds := 2, max(b.rounds, 3)
 	if b.full {
-		res.Bytes, times = 256<<20, growTimes
+		res.Bytes, times, rounds = 256<<20, growTimes, max(b.rounds, 6) // of a second each, and noisy
 	}
 	small, err := b.newStoreOf(ctx, "small", nil, "source")
 	if err != nil {
@@ -69,7 +69,7 @@ func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 	scale := scaleTool("scale", b.bin, "default")
 	var trials [2][]sample
 	w := workload{name: "growth", size: res.Bytes}
-	for round := range max(b.rounds, 6) { // of a few seconds each, and noisy
+	for round := range rounds {
 		input := filepath.Join(b.scratch, fmt.Sprintf("growth-%d.tar", round))
 		err := write(input, func(out io.Writer) error {
 			return sourceTar(out, &text{files: files, seed: uint64(50 + round)}, res.Bytes)
