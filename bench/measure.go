@@ -164,14 +164,20 @@ func empty(root string) error {
 }
 
 // settle reads an input, so that it comes from memory, and lets the disk finish what
-// the run before left to it.
+// the run before left to it. A store that is served has a socket, and files that go.
 func settle(input string) error {
 	syscall.Sync()
 	return filepath.WalkDir(input, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() { // a store that is served has a socket
+		if errors.Is(err, fs.ErrNotExist) && name != input {
+			return nil
+		}
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -91,11 +91,14 @@ func (r *nodeReport) local(workload string) wayTrial {
 	return r.Ways[i].Median
 }
 
+// wayNames say what is measured beside the local way.
+var wayNames = map[string]string{"client": "scale --node", "stream": "plain stream"}
+
 // judge says which targets the node met.
 func (r *nodeReport) judge(say sayFunc) {
 	for _, res := range r.Ways {
-		// A foreign client has the node cut and hash, for which local has both ends' CPUs.
-		if res.Way != "client" {
+		how := wayNames[res.Way]
+		if how == "" {
 			continue
 		}
 		local, least := r.local(res.Workload), 0.75
@@ -103,9 +106,9 @@ func (r *nodeReport) judge(say sayFunc) {
 			least = 0.55
 		}
 		put, get := local.Put.Wall/res.Median.Put.Wall, local.Get.Wall/res.Median.Get.Wall
-		say(put >= least, "node, %s: put has %.2f of the local throughput (at least %.2f)", res.Workload, put, least)
-		say(get >= 0.7, "node, %s: get has %.2f of the local throughput (at least 0.70)", res.Workload, get)
-		say(res.Median.Peak <= nodePeak, "node, %s: peak memory %d MiB (at most %d)", res.Workload, res.Median.Peak>>20, nodePeak>>20)
+		say(put >= least, "node, %s, %s: put has %.2f of the local throughput (at least %.2f)", res.Workload, how, put, least)
+		say(get >= 0.7, "node, %s, %s: get has %.2f of the local throughput (at least 0.70)", res.Workload, how, get)
+		say(res.Median.Peak <= nodePeak, "node, %s, %s: peak memory %d MiB (at most %d)", res.Workload, how, res.Median.Peak>>20, nodePeak>>20)
 	}
 	for _, s := range r.Second {
 		say(s.share() <= s.most, "node, %s: %.3f %% of the bytes moved (at most %.1f %%)", s.What, 100*s.share(), 100*s.most)
