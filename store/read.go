@@ -36,6 +36,7 @@ type reader struct {
 
 	g       *errgroup.Group
 	started bool
+	at      locator             // of the goroutine that plans
 	batch   int                 // what a batch may weigh
 	budget  *semaphore.Weighted // of what all that are under way may weigh, twice that
 	batches [batchesAhead]batch
@@ -59,7 +60,7 @@ type loadOf struct {
 // sees its bytes.
 func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], opt readOptions, visit func(o *op, data []byte) error) error {
 	workers := min(runtime.GOMAXPROCS(0), 8)
-	r := &reader{s: s, opt: opt, visit: visit, batch: (workers + 1) * compress.MaxPlain}
+	r := &reader{s: s, opt: opt, visit: visit, at: locator{s: s}, batch: (workers + 1) * compress.MaxPlain}
 	r.budget = semaphore.NewWeighted(2 * int64(r.batch))
 	r.free, r.order = make(chan *batch, batchesAhead), make(chan *batch, batchesAhead)
 	r.loads = make(chan loadOf, workers)
@@ -92,9 +93,11 @@ func (r *reader) plan(ctx context.Context, ops iter.Seq2[op, error], workers int
 			return err
 		}
 		if o.kind == opData && o.row.Size == 0 {
-			if o.row, err = r.s.chunkRow(ctx, o.ref); err != nil {
+			at, err := r.at.find(ctx, o.ref)
+			if err != nil {
 				return err
 			}
+			o.row, o.guess = at.chunkRow, at.guess
 		}
 		if b.full(&o, r.batch) {
 			b.expect(&o, 2*r.batch)
@@ -219,6 +222,9 @@ func (r *reader) do(ctx context.Context, b *batch, l *load) error {
 			r.s.frames.release(f, false)
 		}
 	}
+	if err != nil && l.guess {
+		f, err = r.regain(ctx, b, l, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -226,6 +232,66 @@ func (r *reader) do(ctx context.Context, b *batch, l *load) error {
 	if tell := r.s.opt.Observer.Read; tell != nil {
 		tell(l.used)
 	}
+	return nil
+}
+
+// regain brings together from elsewhere what was guessed to be in a frame that could not
+// be read or holds something else: chunks that are damaged there and were given back since.
+// If the index has nothing elsewhere, the error stays.
+func (r *reader) regain(ctx context.Context, b *batch, l *load, cause error) (*cachedFrame, error) {
+	if ctx.Err() != nil || l.need > compress.MaxPlain {
+		return nil, cause
+	}
+	var rows []chunkRow
+	moved := false
+	for i := l.first; i >= 0; i = b.ops[i].next {
+		o := &b.ops[i]
+		row := o.row
+		if o.guess {
+			var err error
+			if row, err = r.s.chunkRow(ctx, o.ref); err != nil {
+				return nil, err
+			}
+		}
+		if row.Size != o.row.Size {
+			return nil, cause
+		}
+		moved = moved || row != o.row
+		rows = append(rows, row)
+	}
+	if !moved {
+		return nil, cause
+	}
+	buf := r.s.frames.buffer(l.need - l.from)
+	f := &cachedFrame{loc: l.loc, plain: buf[:l.need-l.from], buf: buf, users: 1} // the cache has it not
+	for i := l.first; i >= 0; i = b.ops[i].next {
+		o := &b.ops[i]
+		if err := r.fetch(ctx, o, rows[0], f.plain[int(o.row.Start)-l.from:][:o.row.Size]); err != nil {
+			r.s.frames.release(f, false)
+			return nil, err
+		}
+		rows = rows[1:]
+	}
+	l.start = l.from
+	return f, nil
+}
+
+// fetch reads one chunk.
+func (r *reader) fetch(ctx context.Context, o *op, row chunkRow, to []byte) error {
+	b := batch{}
+	one := *o
+	one.row, one.guess = row, false
+	b.add(&one)
+	l := &b.loads[0]
+	f, err := r.s.load(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer r.s.frames.release(f, true)
+	if err := b.verify(l, f); err != nil {
+		return err
+	}
+	copy(to, f.plain[int(row.Start)-l.start:])
 	return nil
 }
 

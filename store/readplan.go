@@ -28,6 +28,7 @@ type op struct {
 	size   uint64
 	ref    dag.ChunkRef
 	row    chunkRow // of ref; zero until it is looked up
+	guess  bool     // the index may have another row
 	block  block    // of opNode
 
 	load int32 // where its data is; -1: it has none
@@ -51,6 +52,7 @@ type load struct {
 	from, need  int   // the plain bytes [from, need) hold all that is wanted
 	used        int   // plain bytes wanted
 	first, last int32 // steps, chained by op.next
+	guess       bool  // some of them have rows that are guessed
 	left        int   // of them that are not carried out yet
 	seen        bool  // ready has been received
 	returns     bool  // other frames are wanted in between
@@ -139,6 +141,7 @@ func (b *batch) add(o *op) {
 		l.from, l.need = min(l.from, int(o.row.Start)), max(l.need, int(o.row.Start)+int(o.row.Size))
 		b.weight += l.weight()
 		l.used += int(o.row.Size)
+		l.guess = l.guess || o.guess
 		l.last, b.last, o.load = i, at, at
 		l.left++
 	}

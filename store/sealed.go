@@ -105,12 +105,12 @@ type fileRun struct {
 func (g *sealedGetter) windows() error {
 	var runs []fileRun
 	size := 0
-	from := g.at
+	from, at := g.at, locator{s: g.s}
 	for p, err := range g.s.fileOps(g.ctx, g.o.CID, from, g.to) {
 		if err != nil {
 			return err
 		}
-		row, err := g.s.chunkRow(g.ctx, p.ref)
+		row, err := at.find(g.ctx, p.ref)
 		if err != nil {
 			break // Get says what is wrong, once it comes there
 		}

@@ -98,6 +98,10 @@ type Store interface {
 	// caller compares chunks with their digests. Any other frame is read as ReadFrame does.
 	ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []byte) (f Frame, part bool, _ []byte, err error)
 
+	// ReadList reads only which chunks the frame at loc holds, in order, and checks the
+	// header's checksum; buf is for its own use, as ReadFrame's. Safe for concurrent use.
+	ReadList(ctx context.Context, loc Loc, buf []byte) ([]Chunk, []byte, error)
+
 	// Holds says whether the pack of loc is there and reaches to the frame's end,
 	// without reading it. It is cheap. Safe for concurrent use.
 	Holds(loc Loc) bool

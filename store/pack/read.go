@@ -76,6 +76,33 @@ func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []by
 	return f, part, buf, nil
 }
 
+// ReadList implements Store.
+func (p *Files) ReadList(ctx context.Context, loc Loc, buf []byte) (chunks []Chunk, _ []byte, err error) {
+	err = p.withPack(ctx, loc, func(h *handle) error {
+		read := min(int(loc.Len), headerGuess)
+		buf = sized(buf[:0], read)
+		if err := h.readAt(buf, loc.Off); err != nil {
+			return err
+		}
+		pre, err := parsePrefix(buf)
+		if err == nil && pre.frameLen() != int(loc.Len) {
+			err = fmt.Errorf("frame of %d bytes in a place of %d: %w", pre.frameLen(), loc.Len, ErrCorrupt)
+		}
+		if err != nil {
+			return err
+		}
+		if end := pre.headerLen(); end > read {
+			buf = sized(buf, end)
+			if err := h.readAt(buf[read:], loc.Off+uint64(read)); err != nil {
+				return err
+			}
+		}
+		_, chunks, err = parseHeader(buf, loc.Pack, loc.Off)
+		return err
+	})
+	return chunks, buf, err
+}
+
 // withPack calls f with the pack of a place where there can be a frame.
 func (p *Files) withPack(ctx context.Context, loc Loc, f func(*handle) error) error {
 	err := ctx.Err()

@@ -168,6 +168,9 @@ func (s *packSuite) check() {
 		if f, part, _, err := s.p.ReadPart(s.ctx, s.locs[i], from, to, buf[:s.rng.IntN(2)]); err != nil || diffPart(s.all[i], f, part, from, to) != "" {
 			s.Fatalf("frame %d from %d to %d: %v %s", i, from, to, err, diffPart(s.all[i], f, part, from, to))
 		}
+		if list, _, err := s.p.ReadList(s.ctx, s.locs[i], buf[:s.rng.IntN(2)]); err != nil || !slices.Equal(list, s.all[i].Chunks) {
+			s.Fatalf("frame %d lists %v, %v; want %v", i, list, err, s.all[i].Chunks)
+		}
 	}
 	packs, err := s.p.List()
 	if err != nil {
@@ -274,11 +277,12 @@ func (s *packSuite) closed() {
 		_, app := s.p.Append(ctx, s.all[0])
 		_, _, read := s.p.ReadFrame(ctx, s.locs[0], nil)
 		_, _, _, part := s.p.ReadPart(ctx, s.locs[0], 0, 1, nil)
+		_, _, list := s.p.ReadList(ctx, s.locs[0], nil)
 		scan := errors.New("the scan ended without an error")
 		for _, scan = range s.p.Scan(ctx, 1) {
 			break
 		}
-		for name, err := range map[string]error{"Append": app, "ReadFrame": read, "ReadPart": part, "Scan": scan, "Sync": s.p.Sync(ctx)} {
+		for name, err := range map[string]error{"Append": app, "ReadFrame": read, "ReadPart": part, "ReadList": list, "Scan": scan, "Sync": s.p.Sync(ctx)} {
 			if !errors.Is(err, want) {
 				s.Errorf("%s = %v, want %v", name, err, want)
 			}

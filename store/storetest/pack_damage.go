@@ -121,6 +121,13 @@ func (s *packSuite) damage() {
 			} else if i != hit && (err != nil || diffPart(s.all[i], p, part, from, to) != "") {
 				s.Errorf("byte %d, not of frame %d, in part: %v", at, i, err)
 			}
+			list, _, err := s.p.ReadList(s.ctx, loc, nil)
+			behind := uint64(at) >= loc.Off+uint64(loc.Len)-uint64(len(s.all[i].Sealed))
+			if i == hit && !behind && !errors.Is(err, pack.ErrCorrupt) {
+				s.Errorf("byte %d of frame %d, its list: %v, want ErrCorrupt", at, i, err)
+			} else if (i != hit || behind) && (err != nil || !slices.Equal(list, s.all[i].Chunks)) {
+				s.Errorf("byte %d, not of the list of frame %d: %v", at, i, err)
+			}
 		}
 		var good, bad []pack.Loc
 		for got, err := range s.p.Scan(s.ctx, 1) {
@@ -171,6 +178,9 @@ func (s *packSuite) places() {
 		}
 		if _, _, _, err := s.p.ReadPart(s.ctx, loc, 0, 1, nil); !errors.Is(err, pack.ErrCorrupt) {
 			s.Fatalf("ReadPart(%+v) = %v, want ErrCorrupt", loc, err)
+		}
+		if _, _, err := s.p.ReadList(s.ctx, loc, nil); !errors.Is(err, pack.ErrCorrupt) {
+			s.Fatalf("ReadList(%+v) = %v, want ErrCorrupt", loc, err)
 		}
 	}
 	for _, err := range s.p.Scan(s.ctx, 99) {
