@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"google.golang.org/grpc"
@@ -224,37 +225,28 @@ func (d *datasets) ExportCar(req *scalev1.ExportCarRequest, ss grpc.ServerStream
 	if err != nil {
 		return err
 	}
-	// The blocks that were sent are remembered, so it cannot be left and gone on with.
 	w := &pieceWriter{field: carDataField, to: accountOf(ctx)}
-	behind := &behindWriter{w: w, left: req.GetOffset()}
-	return pump(ctx, ss, d.reads.whole, func(ctx context.Context, push func(*encoded) error) error {
+	reserved := false
+	return pump(ctx, ss, d.reads.car, func(ctx context.Context, push func(*encoded) error) error {
 		// Not before it has its place: for that one may wait long, with nothing to take.
-		if err := d.reserve(ctx, streamBytes); err != nil {
-			return err
+		if !reserved {
+			if err := d.reserve(ctx, streamBytes); err != nil {
+				return err
+			}
+			reserved = true
 		}
 		w.push = push
-		if err := d.store.ExportCAR(ctx, o, behind); err != nil {
-			return err
+		at := req.GetOffset() + w.total
+		if at < w.total {
+			return invalidf("offset", "%d is more than there can be", req.GetOffset())
 		}
-		if behind.left > 0 {
-			return invalidf("offset", "%d bytes more than there are", behind.left)
+		err := d.store.ExportCARFrom(ctx, o, at, w)
+		if errors.Is(err, store.ErrInvalid) {
+			err = inField("offset", err)
+		}
+		if err != nil {
+			return letGo(err)
 		}
 		return w.flush()
 	})
-}
-
-// A behindWriter leaves out so many bytes.
-type behindWriter struct {
-	w    io.Writer
-	left uint64
-}
-
-func (b *behindWriter) Write(p []byte) (int, error) {
-	skip := int(min(b.left, uint64(len(p))))
-	b.left -= uint64(skip)
-	if skip == len(p) {
-		return skip, nil
-	}
-	n, err := b.w.Write(p[skip:])
-	return skip + n, err
 }

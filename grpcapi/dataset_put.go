@@ -70,12 +70,14 @@ func (d *datasets) putInput(ctx context.Context, src *putSource) (store.Input, e
 		return none, invalidf("header.kind", "a dataset is a file or a directory")
 	case kind == dag.KindDir && h.Mode != nil:
 		return none, invalidf("header.mode", "it is of a file; send the root as an entry with a mode")
+	case kind == dag.KindDir && h.Mtime != nil:
+		return none, invalidf("header.mtime", "it is of a file; send the root as an entry with a time")
 	case kind == dag.KindDir:
 		in.Source = src
-	case h.Mode == nil:
+	case h.Mode == nil && h.Mtime == nil:
 		in.Reader = &fileBody{src}
 	default:
-		attr, err := attributes(kind, h.Mode, nil)
+		attr, err := attributes(kind, h.Mode, h.GetMtime())
 		if err != nil {
 			return none, inField("header", err)
 		}

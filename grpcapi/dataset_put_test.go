@@ -70,6 +70,15 @@ func TestPutFile(t *testing.T) {
 	if err != nil || stat.GetEntry().GetMode() != 0o600 || stat.GetEntry().GetSize() != 1 {
 		t.Errorf("%v, %v", stat, err)
 	}
+	// Its time is kept if that is asked for.
+	at := &timestamppb.Timestamp{Seconds: 1_700_000_000, Nanos: 5}
+	for _, times := range []bool{true, false} {
+		n.putParts(header(&scalev1.PutHeader{Name: "timed", Kind: scalev1.Kind_KIND_FILE, Mtime: at, Times: times}), dataPart([]byte("x")))
+		stat, err := n.datasets.Stat(n.ctx, &scalev1.StatRequest{Ref: "timed"})
+		if err != nil || times != proto.Equal(stat.GetEntry().GetMtime(), at) || stat.GetEntry().GetMode() != 0o644 {
+			t.Errorf("times %t: %v, %v", times, stat, err)
+		}
+	}
 	n.sound()
 }
 
@@ -203,6 +212,8 @@ func TestPutRefused(t *testing.T) {
 		"a parent in one":      {file(func(h *scalev1.PutHeader) { h.Parents = []string{"dir/f"} }), isInvalid, "parents[0]"},
 		"too many parents":     {file(func(h *scalev1.PutHeader) { h.Parents = make([]string, 256) }), isInvalid, "parents"},
 		"mode":                 {file(func(h *scalev1.PutHeader) { h.Mode = ptr(uint32(0o10000)) }), isInvalid, "header"},
+		"time of a tree":       {[]*scalev1.PutRequest{header(&scalev1.PutHeader{Name: "new", Kind: scalev1.Kind_KIND_DIRECTORY, Mtime: &timestamppb.Timestamp{}})}, isInvalid, "header.mtime"},
+		"time of a file":       {[]*scalev1.PutRequest{header(&scalev1.PutHeader{Name: "new", Kind: scalev1.Kind_KIND_FILE, Mtime: &timestamppb.Timestamp{Nanos: -1}})}, isInvalid, "header"},
 		"mode of a tree":       {[]*scalev1.PutRequest{header(&scalev1.PutHeader{Name: "new", Kind: scalev1.Kind_KIND_DIRECTORY, Mode: ptr(uint32(0o700))})}, isInvalid, "header.mode"},
 		"size too small":       {file(func(h *scalev1.PutHeader) { h.Size = ptr(uint64(3)) }), isInvalid, "header.size"},
 		"size too large":       {file(func(h *scalev1.PutHeader) { h.Size = ptr(uint64(5)) }), isInvalid, "header.size"},

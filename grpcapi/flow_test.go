@@ -214,6 +214,55 @@ func TestSlowReaders(t *testing.T) {
 	}
 }
 
+// Exports whose callers take nothing keep nobody from exporting, nor from the totals or a
+// check, and go on where they were.
+func TestSlowExports(t *testing.T) {
+	n := newRawNode(t, nil)
+	n.putFile("big", noiseBytes(1, 6<<20))
+	export := func() grpc.ServerStreamingClient[scalev1.ExportCarResponse] {
+		ss, err := n.datasets.ExportCar(n.ctx, &scalev1.ExportCarRequest{Ref: "big"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ss
+	}
+	whole := func(ss grpc.ServerStreamingClient[scalev1.ExportCarResponse]) (car []byte) {
+		for {
+			m, err := ss.Recv()
+			if err == io.EOF {
+				return car
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			car = append(car, m.GetData()...)
+		}
+	}
+	want := whole(export())
+	var slow []grpc.ServerStreamingClient[scalev1.ExportCarResponse]
+	for range 2 * cap(n.srv.reads.car.places) {
+		slow = append(slow, export())
+	}
+	n.waiting(cap(n.srv.reads.car.places), waitsSend)
+	if got := whole(export()); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes beside slow readers, want %d", len(got), len(want))
+	}
+	if _, err := n.node.GetTotals(n.ctx, &scalev1.GetTotalsRequest{}); err != nil {
+		t.Error(err)
+	}
+	check, err := n.node.Check(n.ctx, &scalev1.CheckRequest{ReadData: true})
+	if err == nil {
+		_, err = drained(check)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for i, ss := range slow {
+		if got := whole(ss); !bytes.Equal(got, want) {
+			t.Errorf("slow export %d has %d bytes, want %d", i, len(got), len(want))
+		}
+	}
+}
+
 func drained[M any](ss grpc.ServerStreamingClient[M]) (n int, err error) {
 	for {
 		if _, err := ss.Recv(); err == io.EOF {

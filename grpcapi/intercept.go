@@ -321,7 +321,7 @@ func (s *Server) watch() {
 			}
 			takers.look(s.now(), s.answers, &s.lim)
 			need := over + s.answers.wanted()
-			if s.reads.names.wanted() || s.reads.whole.queue.Load() > 0 {
+			if s.reads.names.wanted() {
 				need++
 			}
 			if need > 0 && s.hangUp(takers.idle(need)) > 0 || s.answers.wanted() > 0 || s.crowded() {

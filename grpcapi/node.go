@@ -33,11 +33,11 @@ func (n *nodes) GetInfo(context.Context, *scalev1.GetInfoRequest) (*scalev1.GetI
 // GetTotals implements NodeServiceServer.
 func (n *nodes) GetTotals(ctx context.Context, _ *scalev1.GetTotalsRequest) (*scalev1.GetTotalsResponse, error) {
 	// It walks every dataset.
-	if err := n.reads.whole.enter(ctx); err != nil {
+	if err := n.reads.totals.enter(ctx); err != nil {
 		return nil, err
 	}
 	t, err := n.store.Totals(ctx)
-	n.reads.whole.leave()
+	n.reads.totals.leave()
 	if err != nil {
 		return nil, err
 	}
@@ -51,10 +51,10 @@ func (n *nodes) GetTotals(ctx context.Context, _ *scalev1.GetTotalsRequest) (*sc
 func (n *nodes) Check(req *scalev1.CheckRequest, ss grpc.ServerStreamingServer[scalev1.CheckResponse]) error {
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	defer cancel(nil)
-	if err := n.reads.whole.enter(ctx); err != nil {
+	if err := n.reads.check.enter(ctx); err != nil {
 		return err
 	}
-	defer n.reads.whole.leave()
+	defer n.reads.check.leave()
 	view, err := n.store.Snapshot(ctx)
 	if err != nil {
 		return err

@@ -19,18 +19,21 @@ import (
 // at a time, and who does not take what is read, or has had much of it while others wait,
 // gives its place up and comes back for the rest.
 type readers struct {
-	large lane // whole files, trees
-	small lane // one frame, once
-	whole lane // what cannot be interrupted and gone on with
-	names lane // proofs with the names of all files, which are held until they are taken
+	large  lane // whole files, trees
+	small  lane // one frame, once
+	car    lane // exports, which go over all nodes again to go on
+	names  lane // proofs with the names of all files, which are held until they are taken
+	totals lane // what looks at every dataset, and waits for nobody
+	check  lane
 }
 
 func newReaders() *readers {
 	// A read has as many goroutines as there are processors, up to 8, and as many frames.
 	large := max(2, 4/min(runtime.GOMAXPROCS(0), 8))
-	r := &readers{large: newLane(large), small: newLane(2 * large), whole: newLane(large)}
-	r.whole.keep = true
-	r.names = newLane(1)
+	r := &readers{
+		large: newLane(large), small: newLane(2 * large), car: newLane(large), names: newLane(1), totals: newLane(1), check: newLane(1),
+	}
+	r.car.after, r.car.round = 10*letGoAfter, 16*roundBytes
 	return r
 }
 
@@ -38,10 +41,13 @@ func newReaders() *readers {
 type lane struct {
 	places chan struct{}
 	queue  *atomic.Int32
-	keep   bool // nobody is asked to give a place up
+	after  time.Duration // letGoAfter
+	round  int           // roundBytes
 }
 
-func newLane(n int) lane { return lane{places: make(chan struct{}, n), queue: new(atomic.Int32)} }
+func newLane(n int) lane {
+	return lane{places: make(chan struct{}, n), queue: new(atomic.Int32), after: letGoAfter, round: roundBytes}
+}
 
 func (l lane) enter(ctx context.Context) error {
 	select {
@@ -62,12 +68,13 @@ func (l lane) enter(ctx context.Context) error {
 func (l lane) leave() { <-l.places }
 
 // wanted reports whether a place should be given up because others wait.
-func (l lane) wanted() bool { return !l.keep && l.queue.Load() > 0 }
+func (l lane) wanted() bool { return l.queue.Load() > 0 }
 
 const (
-	// letGoAfter is how long a reader may wait for its caller while others wait for its place.
+	// letGoAfter is how long a reader may wait for its caller while others wait for its
+	// place, as a rule.
 	letGoAfter = 200 * time.Millisecond
-	// roundBytes is how much it may read then.
+	// roundBytes is how much it may read then, as a rule.
 	roundBytes = 16 << 20
 	// ahead is how many messages are read ahead of what is sent.
 	ahead = 2
@@ -97,14 +104,14 @@ func (r *round) push(e *encoded) error {
 			return err
 		}
 	}
-	if r.bytes > roundBytes && r.lane.wanted() {
+	if r.bytes > r.lane.round && r.lane.wanted() {
 		return errLetGo
 	}
 	return nil
 }
 
 func (r *round) pushSlowly(e *encoded) error {
-	tick := time.NewTicker(letGoAfter)
+	tick := time.NewTicker(r.lane.after)
 	defer tick.Stop()
 	for {
 		select {

@@ -510,7 +510,11 @@ type CommitRequest_Chunks struct {
 
 type CommitRequest_SignedEntry struct {
 	// The end of a dataset that the client signs: the block of its entry, canonical dag-cbor
-	// of at most 16 KiB, as dag/ledger/SPEC.md has it.
+	// of at most 16 KiB, as dag/ledger/SPEC.md has it. All in it but time, curator and signature
+	// must be what the node finds; CuratorService.GetHead says what that is of policy and
+	// previous. Its parents are the entry_cid of the newest dataset of its name first, unless
+	// the name is new or was removed, and then the entry_cid of those of the header, in order
+	// and each once.
 	SignedEntry []byte `protobuf:"bytes,4,opt,name=signed_entry,json=signedEntry,proto3,oneof"`
 }
 
@@ -524,11 +528,12 @@ func (*CommitRequest_SignedEntry) isCommitRequest_Part() {}
 
 type CommitHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 of A-Z a-z 0-9 . _ -
+	// 1 to 128 of A-Z a-z 0-9 . _ -, and not the text of a CID.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Empty: the default, "scale-1".
 	Profile string `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
-	// REFs of whole datasets that this one derives from, at most 255.
+	// REFs of whole datasets that this one derives from, at most 255. The version before, if
+	// there is one, is a parent by itself.
 	Parents []string `protobuf:"bytes,3,rep,name=parents,proto3" json:"parents,omitempty"`
 	// Modification times are recorded.
 	Times bool `protobuf:"varint,4,opt,name=times,proto3" json:"times,omitempty"`

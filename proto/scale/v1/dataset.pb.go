@@ -145,15 +145,16 @@ func (*PutRequest_Entries) isPutRequest_Part() {}
 // What is put.
 type PutHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 of A-Z a-z 0-9 . _ -
+	// 1 to 128 of A-Z a-z 0-9 . _ -, and not the text of a CID.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// KIND_FILE or KIND_DIRECTORY.
 	Kind Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=scale.v1.Kind" json:"kind,omitempty"`
 	// Empty: the default, "scale-1".
 	Profile string `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
-	// REFs of whole datasets that this one derives from, at most 255.
+	// REFs of whole datasets that this one derives from, at most 255. The version before, if
+	// there is one, is a parent by itself.
 	Parents []string `protobuf:"bytes,4,rep,name=parents,proto3" json:"parents,omitempty"`
-	// Record the modification times of the entries.
+	// Record the modification times: those of the entries, or "mtime" of a file.
 	Times bool `protobuf:"varint,5,opt,name=times,proto3" json:"times,omitempty"`
 	// If known, the bytes of all files together. Must then be exact.
 	Size *uint64 `protobuf:"varint,6,opt,name=size,proto3,oneof" json:"size,omitempty"`
@@ -161,7 +162,9 @@ type PutHeader struct {
 	// nothing is recorded.
 	Cid string `protobuf:"bytes,7,opt,name=cid,proto3" json:"cid,omitempty"`
 	// Of a file: permission bits, if not 0644.
-	Mode          *uint32 `protobuf:"varint,8,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	Mode *uint32 `protobuf:"varint,8,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// Of a file: when it was modified. Kept if "times" says so.
+	Mtime         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=mtime,proto3" json:"mtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +253,13 @@ func (x *PutHeader) GetMode() uint32 {
 		return *x.Mode
 	}
 	return 0
+}
+
+func (x *PutHeader) GetMtime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Mtime
+	}
+	return nil
 }
 
 // Entries of a tree that is put.
@@ -1171,7 +1181,7 @@ func (x *ListDatasetsResponse) GetNextPageToken() string {
 
 type ListVersionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 of A-Z a-z 0-9 . _ -
+	// 1 to 128 of A-Z a-z 0-9 . _ -, and not the text of a CID.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// At most this many; 0 means 100, more than 1000 means 1000.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -1592,7 +1602,7 @@ func (x *ListTreeResponse) GetNextPageToken() string {
 
 type RemoveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 of A-Z a-z 0-9 . _ -
+	// 1 to 128 of A-Z a-z 0-9 . _ -, and not the text of a CID.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// If set, the canonical dag-cbor block of a removal entry that the client signed with its
 	// own curator key; see BlockService.Commit.
@@ -1706,8 +1716,7 @@ type ExportCarRequest struct {
 	// Appended to "ref".
 	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// How many bytes are left out at the beginning: the same REF always gives the same bytes, so
-	// one that was broken off can be gone on with. The node reads them all the same. More than there
-	// are is INVALID.
+	// one that was broken off can be gone on with. More than there are is INVALID_ARGUMENT.
 	Offset        uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1820,7 +1829,7 @@ const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\x05entry\x18\x02 \x01(\v2\x12.scale.v1.PutEntryH\x00R\x05entry\x12\x14\n" +
 	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x120\n" +
 	"\aentries\x18\x04 \x01(\v2\x14.scale.v1.PutEntriesH\x00R\aentriesB\x06\n" +
-	"\x04part\"\xe3\x01\n" +
+	"\x04part\"\x95\x02\n" +
 	"\tPutHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x0e.scale.v1.KindR\x04kind\x12\x18\n" +
@@ -1829,7 +1838,8 @@ const file_scale_v1_dataset_proto_rawDesc = "" +
 	"\x05times\x18\x05 \x01(\bR\x05times\x12\x17\n" +
 	"\x04size\x18\x06 \x01(\x04H\x00R\x04size\x88\x01\x01\x12\x10\n" +
 	"\x03cid\x18\a \x01(\tR\x03cid\x12\x17\n" +
-	"\x04mode\x18\b \x01(\rH\x01R\x04mode\x88\x01\x01B\a\n" +
+	"\x04mode\x18\b \x01(\rH\x01R\x04mode\x88\x01\x01\x120\n" +
+	"\x05mtime\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05mtimeB\a\n" +
 	"\x05_sizeB\a\n" +
 	"\x05_mode\":\n" +
 	"\n" +
@@ -2003,51 +2013,52 @@ var file_scale_v1_dataset_proto_depIdxs = []int32{
 	3,  // 1: scale.v1.PutRequest.entry:type_name -> scale.v1.PutEntry
 	2,  // 2: scale.v1.PutRequest.entries:type_name -> scale.v1.PutEntries
 	27, // 3: scale.v1.PutHeader.kind:type_name -> scale.v1.Kind
-	3,  // 4: scale.v1.PutEntries.entries:type_name -> scale.v1.PutEntry
-	27, // 5: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
-	28, // 6: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
-	29, // 7: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
-	30, // 8: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	31, // 9: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
-	7,  // 10: scale.v1.GetResponse.frame:type_name -> scale.v1.FrameRange
-	32, // 11: scale.v1.FrameRange.frame:type_name -> scale.v1.Frame
-	10, // 12: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
-	33, // 13: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
-	34, // 14: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
-	33, // 15: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
-	34, // 16: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
-	19, // 17: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
-	34, // 18: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
-	20, // 19: scale.v1.Version.removal:type_name -> scale.v1.Removal
-	28, // 20: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
-	33, // 21: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
-	20, // 22: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
-	30, // 23: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
-	0,  // 24: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
-	5,  // 25: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
-	8,  // 26: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
-	11, // 27: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
-	13, // 28: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
-	15, // 29: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
-	17, // 30: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
-	21, // 31: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
-	23, // 32: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
-	25, // 33: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
-	4,  // 34: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
-	6,  // 35: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
-	9,  // 36: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
-	12, // 37: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
-	14, // 38: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
-	16, // 39: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
-	18, // 40: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
-	22, // 41: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
-	24, // 42: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
-	26, // 43: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
-	34, // [34:44] is the sub-list for method output_type
-	24, // [24:34] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	28, // 4: scale.v1.PutHeader.mtime:type_name -> google.protobuf.Timestamp
+	3,  // 5: scale.v1.PutEntries.entries:type_name -> scale.v1.PutEntry
+	27, // 6: scale.v1.PutEntry.kind:type_name -> scale.v1.Kind
+	28, // 7: scale.v1.PutEntry.mtime:type_name -> google.protobuf.Timestamp
+	29, // 8: scale.v1.PutResponse.result:type_name -> scale.v1.PutResult
+	30, // 9: scale.v1.PutResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	31, // 10: scale.v1.GetRequest.range:type_name -> scale.v1.ByteRange
+	7,  // 11: scale.v1.GetResponse.frame:type_name -> scale.v1.FrameRange
+	32, // 12: scale.v1.FrameRange.frame:type_name -> scale.v1.Frame
+	10, // 13: scale.v1.GetTreeResponse.parts:type_name -> scale.v1.TreePart
+	33, // 14: scale.v1.TreePart.entry:type_name -> scale.v1.TreeEntry
+	34, // 15: scale.v1.StatResponse.dataset:type_name -> scale.v1.Dataset
+	33, // 16: scale.v1.StatResponse.entry:type_name -> scale.v1.TreeEntry
+	34, // 17: scale.v1.ListDatasetsResponse.datasets:type_name -> scale.v1.Dataset
+	19, // 18: scale.v1.ListVersionsResponse.versions:type_name -> scale.v1.Version
+	34, // 19: scale.v1.Version.dataset:type_name -> scale.v1.Dataset
+	20, // 20: scale.v1.Version.removal:type_name -> scale.v1.Removal
+	28, // 21: scale.v1.Removal.time:type_name -> google.protobuf.Timestamp
+	33, // 22: scale.v1.ListTreeResponse.entries:type_name -> scale.v1.TreeEntry
+	20, // 23: scale.v1.RemoveResponse.removal:type_name -> scale.v1.Removal
+	30, // 24: scale.v1.RemoveResponse.checkpoint:type_name -> scale.v1.Checkpoint
+	0,  // 25: scale.v1.DatasetService.Put:input_type -> scale.v1.PutRequest
+	5,  // 26: scale.v1.DatasetService.Get:input_type -> scale.v1.GetRequest
+	8,  // 27: scale.v1.DatasetService.GetTree:input_type -> scale.v1.GetTreeRequest
+	11, // 28: scale.v1.DatasetService.Stat:input_type -> scale.v1.StatRequest
+	13, // 29: scale.v1.DatasetService.Resolve:input_type -> scale.v1.ResolveRequest
+	15, // 30: scale.v1.DatasetService.ListDatasets:input_type -> scale.v1.ListDatasetsRequest
+	17, // 31: scale.v1.DatasetService.ListVersions:input_type -> scale.v1.ListVersionsRequest
+	21, // 32: scale.v1.DatasetService.ListTree:input_type -> scale.v1.ListTreeRequest
+	23, // 33: scale.v1.DatasetService.Remove:input_type -> scale.v1.RemoveRequest
+	25, // 34: scale.v1.DatasetService.ExportCar:input_type -> scale.v1.ExportCarRequest
+	4,  // 35: scale.v1.DatasetService.Put:output_type -> scale.v1.PutResponse
+	6,  // 36: scale.v1.DatasetService.Get:output_type -> scale.v1.GetResponse
+	9,  // 37: scale.v1.DatasetService.GetTree:output_type -> scale.v1.GetTreeResponse
+	12, // 38: scale.v1.DatasetService.Stat:output_type -> scale.v1.StatResponse
+	14, // 39: scale.v1.DatasetService.Resolve:output_type -> scale.v1.ResolveResponse
+	16, // 40: scale.v1.DatasetService.ListDatasets:output_type -> scale.v1.ListDatasetsResponse
+	18, // 41: scale.v1.DatasetService.ListVersions:output_type -> scale.v1.ListVersionsResponse
+	22, // 42: scale.v1.DatasetService.ListTree:output_type -> scale.v1.ListTreeResponse
+	24, // 43: scale.v1.DatasetService.Remove:output_type -> scale.v1.RemoveResponse
+	26, // 44: scale.v1.DatasetService.ExportCar:output_type -> scale.v1.ExportCarResponse
+	35, // [35:45] is the sub-list for method output_type
+	25, // [25:35] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_scale_v1_dataset_proto_init() }

@@ -470,7 +470,8 @@ type GetInclusionProofRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the entry.
 	Index int64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// The tree to prove it in. Absent: the newest.
+	// The tree to prove it in, above "index" and at most the size of the ledger, otherwise
+	// INVALID_ARGUMENT. Absent: the newest.
 	Size          *int64 `protobuf:"varint,2,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -39,7 +39,8 @@ type LedgerServiceClient interface {
 	// One entry.
 	GetEntry(ctx context.Context, in *GetEntryRequest, opts ...grpc.CallOption) (*GetEntryResponse, error)
 	// Entries in order. With "follow" the stream goes on with those that are appended later,
-	// until the caller ends it or the node closes.
+	// until the caller ends it, the node closes, or the call has taken as long as the node allows
+	// (Limits.total_seconds; DEADLINE_EXCEEDED): it can be gone on with at the next index.
 	StreamEntries(ctx context.Context, in *StreamEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamEntriesResponse], error)
 	// The RFC 6962 inclusion proof of an entry.
 	GetInclusionProof(ctx context.Context, in *GetInclusionProofRequest, opts ...grpc.CallOption) (*GetInclusionProofResponse, error)
@@ -147,7 +148,8 @@ type LedgerServiceServer interface {
 	// One entry.
 	GetEntry(context.Context, *GetEntryRequest) (*GetEntryResponse, error)
 	// Entries in order. With "follow" the stream goes on with those that are appended later,
-	// until the caller ends it or the node closes.
+	// until the caller ends it, the node closes, or the call has taken as long as the node allows
+	// (Limits.total_seconds; DEADLINE_EXCEEDED): it can be gone on with at the next index.
 	StreamEntries(*StreamEntriesRequest, grpc.ServerStreamingServer[StreamEntriesResponse]) error
 	// The RFC 6962 inclusion proof of an entry.
 	GetInclusionProof(context.Context, *GetInclusionProofRequest) (*GetInclusionProofResponse, error)

@@ -171,7 +171,8 @@ type ProofInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The dataset that it is a proof of, or in which the file or link is.
 	Dataset *Dataset `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
-	// The file or link, if it is not the whole dataset.
+	// The file, link or empty directory, if it is not the whole dataset. Its path is that in the
+	// dataset.
 	Entry *TreeEntry `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
 	// The range that is covered, in bytes of the file or of all files.
 	Start uint64 `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
@@ -368,7 +369,8 @@ type VerifyResponse struct {
 	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
 	// Why not.
 	Refusal string `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	// What is proven: "dataset", "file", "link" or "range".
+	// What is proven: "dataset", "file", "link", "directory" (an empty one), "range", or
+	// "entry" (of the policy, which has no data).
 	Scope string `protobuf:"bytes,3,opt,name=scope,proto3" json:"scope,omitempty"`
 	// Of the dataset.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`

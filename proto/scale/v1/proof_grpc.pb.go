@@ -30,8 +30,9 @@ const (
 // Proofs that data is in the log. All calls need the scope read.
 type ProofServiceClient interface {
 	// A proof of a dataset, a file or link in it, or a range of a file, as a C2SP .tlog-proof
-	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first MiB
-	// of it; the rest of the proof and then the data follow in messages of their own. Receipts
+	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first
+	// bytes of it (ProofInfo.proof_size says of how many); the rest of the proof and then the data
+	// follow in messages of their own. Receipts
 	// of anchors that cover the entry are in it; where one is final, the proof's checkpoint is
 	// one that was anchored.
 	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveResponse], error)
@@ -85,8 +86,9 @@ func (c *proofServiceClient) Verify(ctx context.Context, in *VerifyRequest, opts
 // Proofs that data is in the log. All calls need the scope read.
 type ProofServiceServer interface {
 	// A proof of a dataset, a file or link in it, or a range of a file, as a C2SP .tlog-proof
-	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first MiB
-	// of it; the rest of the proof and then the data follow in messages of their own. Receipts
+	// file (dag/proof/SPEC.md). The first message has the info and the proof, or the first
+	// bytes of it (ProofInfo.proof_size says of how many); the rest of the proof and then the data
+	// follow in messages of their own. Receipts
 	// of anchors that cover the entry are in it; where one is final, the proof's checkpoint is
 	// one that was anchored.
 	Prove(*ProveRequest, grpc.ServerStreamingServer[ProveResponse]) error

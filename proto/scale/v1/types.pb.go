@@ -14,8 +14,8 @@
 //   - An index is the place of an entry in the ledger, from 0. A size of the ledger is the
 //     number of its entries.
 //   - A REF is text that names a dataset or a place in one: NAME (the newest version),
-//     NAME@2 (the second), NAME@-1 (the one before the newest), the CID of a dataset or
-//     of its entry, or :INDEX of its entry; each may be followed by "/" and a path. Requests that take a
+//     NAME@2 (the second; a removal counts too), NAME@-1 (the one before the newest), the CID of
+//     a dataset (the newest entry with it) or of its entry, or :INDEX of its entry; each may be followed by "/" and a path. Requests that take a
 //     REF also take "path", which is appended to it, for paths that are not UTF-8.
 //   - Errors are gRPC status codes, each with a google.rpc.ErrorInfo of the domain
 //     "scale.koii.network" whose reason says more than the code; ErrorReason lists them. Its
@@ -236,7 +236,7 @@ func (ErrorReason) EnumDescriptor() ([]byte, []int) {
 // A version of a dataset: a ledger entry with what the node knows about it.
 type Dataset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 128 of A-Z a-z 0-9 . _ -
+	// 1 to 128 of A-Z a-z 0-9 . _ -, and not the text of a CID.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// 1 is the first entry under this name.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
@@ -267,7 +267,8 @@ type Dataset struct {
 	Entry int64 `protobuf:"varint,14,opt,name=entry,proto3" json:"entry,omitempty"`
 	// CID of that entry's block.
 	EntryCid string `protobuf:"bytes,15,opt,name=entry_cid,json=entryCid,proto3" json:"entry_cid,omitempty"`
-	// CIDs of the entries it derives from, at most 256.
+	// CIDs of the entries it derives from, at most 256: that of the version before first, if
+	// there is one, then those that its put named.
 	Parents []string `protobuf:"bytes,16,rep,name=parents,proto3" json:"parents,omitempty"`
 	// Index of the previous entry of its name, -1 for none.
 	Previous int64 `protobuf:"varint,17,opt,name=previous,proto3" json:"previous,omitempty"`
@@ -457,7 +458,7 @@ type TreeEntry struct {
 	Mtime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=mtime,proto3" json:"mtime,omitempty"`
 	// Of a link: 1 to 4095 bytes.
 	Target []byte `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`
-	// Of its root block.
+	// Of its root block. GetTree leaves it out.
 	Cid           string `protobuf:"bytes,7,opt,name=cid,proto3" json:"cid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
