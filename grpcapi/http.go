@@ -76,7 +76,7 @@ type HTTP struct {
 const (
 	httpConnections = 512
 	httpRequests    = 64
-	httpIdle        = 30 * time.Second
+	httpIdle        = time.Minute // as Limits.IdleTime
 	httpDrain       = time.Second
 	// headers of a request; net/http adds 4 KiB.
 	httpHeaderBytes = 16 << 10

@@ -2,6 +2,10 @@ package grpcapi
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/koii-network/scale/dag/audit"
@@ -156,6 +160,56 @@ func def[T int | int64 | uint64 | time.Duration](err *error, name string, v *T, 
 		*err = fmt.Errorf("limit %s is %v, must be %v to %v: %w", name, *v, least, most, store.ErrInvalid)
 	}
 }
+
+// named are the limits that Set takes.
+func (l *Limits) named() map[string]any {
+	return map[string]any{
+		"message-bytes": &l.MessageBytes, "piece-bytes": &l.PieceBytes, "header-bytes": &l.HeaderBytes,
+		"tree-entries": &l.TreeEntries, "tree-depth": &l.TreeDepth, "path-bytes": &l.PathBytes, "name-bytes": &l.NameBytes,
+		"challenge-samples": &l.ChallengeSamples, "connection-calls": &l.ConnectionCalls,
+		"write-queue": &l.WriteQueue, "write-wait": &l.WriteWait, "handshake-time": &l.HandshakeTime, "min-rate": &l.MinRate,
+	}
+}
+
+// Set sets one of the limits that are rarely changed, of a zero value of it, from text:
+// "tree-entries", "1000000", or "write-wait", "5s". LimitNames has the names. Whether the
+// value can be is found out by whoever uses the limits.
+func (l *Limits) Set(name, value string) error {
+	set, err := false, error(nil)
+	var n uint64
+	var d time.Duration
+	switch v := l.named()[name].(type) {
+	case *int:
+		n, err = strconv.ParseUint(value, 10, 31)
+		*v, set = int(n), *v != 0
+	case *uint64:
+		n, err = strconv.ParseUint(value, 10, 63)
+		*v, set = n, *v != 0
+	case *time.Duration:
+		d, err = time.ParseDuration(value)
+		*v, set = d, *v != 0
+	default:
+		return fmt.Errorf("no limit is named %q, but %s: %w", name, strings.Join(LimitNames(), ", "), store.ErrInvalid)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("limit %s: %w: %w", name, err, store.ErrInvalid)
+	case set:
+		return fmt.Errorf("limit %s is given twice: %w", name, store.ErrInvalid)
+	case n == 0 && d <= 0:
+		return fmt.Errorf("limit %s is %s, must be above 0: %w", name, value, store.ErrInvalid)
+	}
+	return nil
+}
+
+// Check says what is wrong with the limits, as NewServer does.
+func (l Limits) Check() error {
+	_, err := l.withDefaults()
+	return err
+}
+
+// LimitNames returns the names that Set takes, sorted.
+func LimitNames() []string { return slices.Sorted(maps.Keys(new(Limits).named())) }
 
 // proto is the form in which callers are told.
 func (l Limits) proto() *scalev1.Limits {

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -54,6 +55,47 @@ func TestLimitsDefaults(t *testing.T) {
 		if _, err := l.withDefaults(); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%+v: %v", l, err)
 		}
+	}
+}
+
+// Limits without a flag of their own are set by name.
+func TestLimitsSet(t *testing.T) {
+	for _, name := range LimitNames() {
+		var l Limits
+		value := "65536"
+		if _, ok := l.named()[name].(*time.Duration); ok {
+			value = "65s536ms"
+		}
+		if err := l.Set(name, value); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := l.Set(name, value); !errors.Is(err, store.ErrInvalid) || !strings.Contains(fmt.Sprint(err), "twice") {
+			t.Errorf("%s twice: %v", name, err)
+		}
+		changed := 0
+		v := reflect.ValueOf(l)
+		for i := range v.NumField() {
+			if f := v.Field(i); !f.IsZero() {
+				changed++
+				if text := fmt.Sprint(f); text != "65536" && text != "1m5.536s" {
+					t.Errorf("%s made %s %s", name, v.Type().Field(i).Name, text)
+				}
+			}
+		}
+		if changed != 1 {
+			t.Errorf("%s changed %d fields", name, changed)
+		}
+		for _, bad := range []string{"", "0", "-1", "x", "1.5", "99999999999999999999", "0s", "-1s"} {
+			if err := new(Limits).Set(name, bad); !errors.Is(err, store.ErrInvalid) {
+				t.Errorf("%s=%s: %v", name, bad, err)
+			}
+		}
+	}
+	if err := new(Limits).Set("Memory", "1"); !errors.Is(err, store.ErrInvalid) || !strings.Contains(fmt.Sprint(err), "tree-depth") {
+		t.Errorf("no such limit: %v", err)
+	}
+	if err := (Limits{TreeDepth: -1}).Check(); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a bad limit: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,6 +37,7 @@ type serveFlags struct {
 	shutdownTimeout               time.Duration
 	memory, maxDataset            string
 	limits                        grpcapi.Limits
+	limit                         []string
 	httpRequests, httpConnections int
 }
 
@@ -44,8 +46,8 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the store to others: gRPC, JSON over HTTP, metrics and health",
-		Long: `Serves the store until it is told to stop: the API scale.v1 over gRPC, the same calls as
-JSON over HTTP with their description in /openapi.json, /metrics for Prometheus, /healthz and
+		Long: `Serves the store until it is told to stop: the API scale.v1 over gRPC, most of its calls
+as JSON over HTTP with their description in /openapi.json, /metrics for Prometheus, /healthz and
 /readyz. Prints the addresses when it is ready, one a line; logs go to standard error.
 
 Who may do what: a token has a scope (scale token create NAME --scope read|write|admin), a
@@ -88,6 +90,7 @@ their change. Under systemd it says when it is ready (Type=notify).`,
 	p.IntVar(&f.httpRequests, "max-http-requests", 64, "requests of the HTTP port at a time")
 	p.StringVar(&f.maxDataset, "max-dataset", "", "`SIZE` of a dataset that is put (default 16384G)")
 	p.DurationVar(&f.limits.IdleTime, "idle-timeout", 0, "how long a call may wait for its caller (default 1m)")
+	p.StringArrayVar(&f.limit, "limit", nil, "`NAME=VALUE` of another limit, once for each: "+strings.Join(grpcapi.LimitNames(), ", "))
 	p.DurationVar(&f.limits.TotalTime, "call-timeout", 0, "how long a call may take (default 24h)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, &f) }
 	return cmd

@@ -53,6 +53,18 @@ func (f *serveFlags) check(a *app) (client scalev1.Scope, log *slog.Logger, err 
 			return 0, nil, usagef("--max-dataset: %w", err)
 		}
 	}
+	for _, l := range f.limit {
+		name, value, ok := strings.Cut(l, "=")
+		if !ok {
+			return 0, nil, usagef("--limit %s: must be NAME=VALUE", l)
+		}
+		if err := f.limits.Set(name, value); err != nil {
+			return 0, nil, usagef("--limit: %w", err)
+		}
+	}
+	if err := f.limits.Check(); err != nil {
+		return 0, nil, usagef("%w", err)
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return 0, nil, usagef("--log-level %q: must be debug, info, warn or error", f.logLevel)
