@@ -43,6 +43,9 @@ func (s *Server) arrive(ctx context.Context, _ *tap.Info) (context.Context, erro
 		}
 	}
 	if s.crowded() || s.answers.full() {
+		if s.opt.OnRefused != nil {
+			s.opt.OnRefused(errCrowded)
+		}
 		return ctx, errCrowded
 	}
 	s.arrivals.Add(1)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
 )
 
 // HTTPOptions configures NewHTTP.
@@ -40,8 +41,11 @@ type HTTPOptions struct {
 	// time; 0 means 512 and 64.
 	Connections, Requests int
 	// Idle is how long the client may take for a message of a body, or to take what has
-	// been written; 0 means 30 s.
+	// been written; 0 means 1 minute.
 	Idle time.Duration
+	// OnRefused, if set, is told why a request was refused that became no call. It must not
+	// block.
+	OnRefused func(error)
 	// Logger is told of faults of connections; nil discards.
 	Logger *slog.Logger
 }
@@ -210,7 +214,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 	if done, err := h.checks.check(w, r, health); err != nil {
-		writeError(w, err)
+		h.refuse(w, err)
 		return
 	} else if done { // a preflight request
 		return
@@ -251,14 +255,14 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
-		writeError(w, busy("the HTTP port answers %d requests at a time", h.o.Requests))
+		h.refuse(w, busy("the HTTP port answers %d requests at a time", h.o.Requests))
 		return
 	}
 	b := newPacedBody(w, r, h.o.Idle, h.large)
 	defer b.release()
 	authorization := r.Header.Values("Authorization")
 	if n := len(strings.Join(authorization, "")); n > maxAuthorization {
-		writeError(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
+		h.refuse(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
 	account, end := h.o.Server.openWebAccount(r)
@@ -272,6 +276,18 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	}
 	r.Body = b
 	h.gateway.ServeHTTP(sw, r)
+}
+
+// refuse answers a request that becomes no call.
+func (h *HTTP) refuse(w http.ResponseWriter, err error) {
+	if h.o.OnRefused != nil {
+		why := err
+		if refusal := (*httpError)(nil); errors.As(err, &refusal) {
+			why = fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		}
+		h.o.OnRefused(why)
+	}
+	writeError(w, err)
 }
 
 // logPanic has a fault of ours in the log, and cuts the connection: what was written may be
@@ -291,7 +307,7 @@ func (h *HTTP) logPanic(r *http.Request) {
 func (h *HTTP) mayRead(w http.ResponseWriter, r *http.Request, c caller) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		writeError(w, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
+		h.refuse(w, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
 		return false
 	}
 	id, err := h.o.Auth.identify(c, r.Header.Values("Authorization"))
@@ -299,7 +315,7 @@ func (h *HTTP) mayRead(w http.ResponseWriter, r *http.Request, c caller) bool {
 		err = fmt.Errorf("%w: it needs the scope read", ErrScope)
 	}
 	if err != nil {
-		writeError(w, err)
+		h.refuse(w, err)
 		return false
 	}
 	return true

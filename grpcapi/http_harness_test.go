@@ -61,6 +61,7 @@ func newWebNodeAt(t *testing.T, dir string, limits Limits, change func(*HTTPOpti
 	n.auth = &Authenticator{Tokens: n.tokens, Anonymous: scalev1.Scope_SCOPE_READ, ClientScope: scalev1.Scope_SCOPE_WRITE}
 	n.server, err = NewServer(n.store, ServerOptions{
 		Limits: limits, Authenticate: n.auth.Authenticate, Credentials: Credentials(nil), Tokens: n.tokens, Version: "test",
+		OnRefused: n.metrics.OnRefused,
 		OnCall: func(c Call) {
 			n.metrics.OnCall(c)
 			select {
@@ -73,7 +74,7 @@ func newWebNodeAt(t *testing.T, dir string, limits Limits, change func(*HTTPOpti
 		t.Fatal(err)
 	}
 	n.metrics.Watch(n.server)
-	o := HTTPOptions{Server: n.server, Auth: n.auth, Anonymous: scalev1.Scope_SCOPE_READ, Metrics: n.metrics.Handler()}
+	o := HTTPOptions{Server: n.server, Auth: n.auth, Anonymous: scalev1.Scope_SCOPE_READ, Metrics: n.metrics.Handler(), OnRefused: n.metrics.OnRefused}
 	if change != nil {
 		change(&o)
 	}

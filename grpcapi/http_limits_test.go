@@ -113,6 +113,30 @@ func TestHTTPRequestsAtATime(t *testing.T) {
 	resp.Body.Close()
 }
 
+// What the port refuses by itself is counted too.
+func TestHTTPRefusalsCounted(t *testing.T) {
+	n := newWebNode(t, Limits{}, func(o *HTTPOptions) { o.Anonymous = scalev1.Scope_SCOPE_UNSPECIFIED })
+	for _, refused := range []struct {
+		code                     int
+		method, path, body, head string
+	}{
+		{403, "GET", "/v1/datasets", "", "Host: other.example"},
+		{415, "POST", "/v1/put", "x", "Content-Type: text/plain"},
+		{401, "GET", "/metrics", "", "Authorization: Bearer nothing"},
+	} {
+		name, value, _ := strings.Cut(refused.head, ": ")
+		if code, _, text := n.do(t, refused.method, refused.path, refused.body, name, value); code != refused.code {
+			t.Errorf("%s %s with %s: %d %s", refused.method, refused.path, refused.head, code, text)
+		}
+	}
+	text := scrape(n.metrics)
+	for series, want := range map[string]string{`scale_errors_total{reason="invalid"}`: "2", `scale_errors_total{reason="token"}`: "1"} {
+		if got := sample(text, series); got != want {
+			t.Errorf("%s is %q, want %q", series, got, want)
+		}
+	}
+}
+
 // Who does not take an answer is cut off, and holds no place.
 func TestHTTPSlowReader(t *testing.T) {
 	n := newWebNode(t, Limits{}, func(o *HTTPOptions) { o.Idle, o.Requests = 100*time.Millisecond, 1 })

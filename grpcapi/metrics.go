@@ -99,7 +99,7 @@ func NewMetrics(version string) *Metrics {
 	m.callSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "scale_call_duration_seconds", Help: "How long calls took, streams included, by method.", Buckets: seconds,
 	}, []string{"method"})
-	m.errors = counter("errors_total", "Calls that failed, by the reason that their caller was told.", "reason")
+	m.errors = counter("errors_total", "Calls that failed and requests that were refused, by the reason that their caller was told.", "reason")
 	m.anchors.init(counter)
 	for _, result := range []string{resultOK, resultUnchanged, resultFailed} {
 		m.puts.WithLabelValues(result)
@@ -182,6 +182,12 @@ func (m *Metrics) OnCall(c Call) {
 	if c.Err != nil {
 		m.errors.WithLabelValues(reasonOf(c.Err)).Inc()
 	}
+}
+
+// OnRefused counts what was refused before it became a call, for ServerOptions and
+// HTTPOptions.
+func (m *Metrics) OnRefused(err error) {
+	m.errors.WithLabelValues(reasonOf(toStatus(err).Err())).Inc()
 }
 
 // reasonOf returns the reason that a status carries, or else its code.

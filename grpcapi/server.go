@@ -73,6 +73,8 @@ type ServerOptions struct {
 	TracerProvider trace.TracerProvider
 	// OnCall, if set, is told of every call when it has ended. It must not block.
 	OnCall func(Call)
+	// OnRefused, if set, is told why a call was refused before it began. It must not block.
+	OnRefused func(error)
 	// Now is the clock of time limits; nil is time.Now.
 	Now func() time.Time
 }

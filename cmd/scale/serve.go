@@ -202,7 +202,7 @@ func (n *node) build() (err error) {
 	n.auth = &grpcapi.Authenticator{Tokens: n.tokens, Anonymous: f.anonymous(n.grpc), ClientScope: n.clientScope, Logger: n.log}
 	if n.server, err = grpcapi.NewServer(n.store, grpcapi.ServerOptions{
 		Limits: f.limits, Logger: n.log, Authenticate: n.auth.Authenticate, Credentials: grpcapi.Credentials(n.tls),
-		Tokens: n.tokens, Anchors: n.agent, Version: buildVersion(), OnCall: n.metrics.OnCall,
+		Tokens: n.tokens, Anchors: n.agent, Version: buildVersion(), OnCall: n.metrics.OnCall, OnRefused: n.metrics.OnRefused,
 	}); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (n *node) build() (err error) {
 	n.web, err = grpcapi.NewHTTP(grpcapi.HTTPOptions{
 		Server: n.server, Auth: n.auth, Anonymous: f.anonymous(n.http), TLS: n.tls,
 		Hosts: append(ownHosts(f.http), f.hosts...), Origins: f.origins,
-		Metrics: n.metrics.Handler(), Connections: f.httpConnections, Requests: f.httpRequests, Idle: f.limits.IdleTime, Logger: n.log,
+		Metrics: n.metrics.Handler(), Connections: f.httpConnections, Requests: f.httpRequests, Idle: f.limits.IdleTime, OnRefused: n.metrics.OnRefused, Logger: n.log,
 	})
 	return err
 }
