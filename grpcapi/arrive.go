@@ -2,7 +2,6 @@ package grpcapi
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
 
 	"google.golang.org/grpc/peer"
@@ -12,15 +11,15 @@ import (
 // An arrival is a call that the transport has taken and that has not ended. The gate bounds
 // those that run; on the way to it, and out again, there is a goroutine for each call of each
 // connection, and on a busy machine they would be many.
-type arrival struct{ state *arrivalState }
-
-// An arrivalState outlives its arrival, for when that is dropped.
-type arrivalState struct {
+type arrival struct {
 	count *atomic.Int64
 	over  atomic.Bool
+	// lost ends it with the call's context, unless a handler has the call: not every call
+	// reaches one.
+	lost func() (stopped bool)
 }
 
-func (a *arrivalState) end() {
+func (a *arrival) end() {
 	if a.over.CompareAndSwap(false, true) {
 		a.count.Add(-1)
 	}
@@ -49,17 +48,20 @@ func (s *Server) arrive(ctx context.Context, _ *tap.Info) (context.Context, erro
 		return ctx, errCrowded
 	}
 	s.arrivals.Add(1)
-	a := &arrival{&arrivalState{count: &s.arrivals}}
-	// Not every call reaches its handler.
-	runtime.AddCleanup(a, func(st *arrivalState) { st.end() }, a.state)
+	a := &arrival{count: &s.arrivals}
+	a.lost = context.AfterFunc(ctx, a.end)
 	return context.WithValue(ctx, arrivalKey{}, a), nil
 }
 
 var errCrowded = toStatus(busy("more calls come at a time than the node takes, or more answers wait to be taken than it holds")).Err()
 
-// arrived is called when the handler of a call has ended.
-func arrived(ctx context.Context) {
-	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
-		a.state.end()
+// handled is called when a call has reached its handler, and what it returns when that has
+// ended.
+func handled(ctx context.Context) (end func()) {
+	a, ok := ctx.Value(arrivalKey{}).(*arrival)
+	if !ok {
+		return func() {}
 	}
+	a.lost()
+	return a.end
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -72,9 +73,12 @@ type HTTP struct {
 	conn    *grpc.ClientConn
 	pipe    *bufconn.Listener
 	served  chan error // of the server on pipe
-	slots   chan struct{}
 	large   chan struct{}
 	closing atomic.Bool
+
+	mu      sync.Mutex
+	running int            // requests; guarded by mu, as is by
+	by      map[string]int // those of each caller
 }
 
 const (
@@ -111,7 +115,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &HTTP{
-		o: o, slots: make(chan struct{}, o.Requests), large: make(chan struct{}, largeMessages),
+		o: o, large: make(chan struct{}, largeMessages), by: map[string]int{},
 		pipe: bufconn.Listen(pipeBytes), served: make(chan error, 1),
 	}
 	var err error
@@ -249,26 +253,31 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // call passes a request on to the server.
 func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
-	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
-	defer conn.enter()()
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
-		h.refuse(w, busy("the HTTP port answers %d requests at a time", h.o.Requests))
-		return
-	}
-	b := newPacedBody(w, r, h.o.Idle, h.large)
-	defer b.release()
+	// Before anything is read, or a place is taken, it is known who calls.
 	authorization := r.Header.Values("Authorization")
 	if n := len(strings.Join(authorization, "")); n > maxAuthorization {
 		h.refuse(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
+	id, err := h.o.Auth.identify(c, authorization)
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
+	defer conn.enter()()
+	leave, err := h.enter(id.Name)
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	defer leave()
+	b := newPacedBody(w, r, h.o.Idle, h.large)
+	defer b.release()
 	account, end := h.o.Server.openWebAccount(r)
 	defer end()
 	sw := &streamWriter{ResponseWriter: w}
-	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization, account})
+	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization, account, id})
 	r = r.WithContext(context.WithValue(ctx, streamWriterKey{}, sw))
 	// The gateway passes some headers on by itself, and then there is no room for the rest.
 	for _, name := range []string{"Authorization", "X-Forwarded-For", "X-Forwarded-Host"} {
@@ -276,6 +285,28 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	}
 	r.Body = b
 	h.gateway.ServeHTTP(sw, r)
+}
+
+// enter takes a place for a request. One caller cannot have all of them.
+func (h *HTTP) enter(who string) (leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch n := h.o.Requests; {
+	case h.running >= n:
+		return nil, busy("the HTTP port answers %d requests at a time", n)
+	case h.by[who] >= max(1, n-n/shareForOthers):
+		return nil, busy("this caller has %d requests at the HTTP port, the rest is for others", h.by[who])
+	}
+	h.running++
+	h.by[who]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.running--
+		if h.by[who]--; h.by[who] == 0 {
+			delete(h.by, who)
+		}
+	}, nil
 }
 
 // refuse answers a request that becomes no call.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -273,7 +274,11 @@ func TestHTTPDocument(t *testing.T) {
 				continue
 			}
 			// The call that answers is the one of that name, whatever it says to nothing.
-			status, _, answer := n.do(t, verb, template.ReplaceAllString(path, "1"), body, n.bearer()...)
+			head := n.bearer()
+			if table[want].scope > write { // what a caller may not do is refused at the port
+				head = []string{"Authorization", "Bearer " + mustCreate(t, n.tokens, "admin", scalev1.Scope_SCOPE_ADMIN, time.Time{}), "Content-Type", "application/json"}
+			}
+			status, _, answer := n.do(t, verb, template.ReplaceAllString(path, "1"), body, head...)
 			select {
 			case c := <-n.calls:
 				if c.Method != want {

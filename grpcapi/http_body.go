@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,17 +21,21 @@ type pacedBody struct {
 	large chan struct{} // a token for each request that may send large messages
 	held  bool
 
-	size  int       // bytes of this message so far
-	since time.Time // when its first byte was asked for
-	fault error     // why reading ended before the end
+	size    int       // bytes of this message so far
+	objects int       // and JSON objects in it, at most
+	since   time.Time // when its first byte was asked for
+	fault   error     // why reading ended before the end
 }
 
 func newPacedBody(w http.ResponseWriter, r *http.Request, idle time.Duration, large chan struct{}) *pacedBody {
 	return &pacedBody{body: r.Body, ctl: http.NewResponseController(w), done: r.Context().Done(), idle: idle, large: large}
 }
 
+// maxObjects is more entries than fit into a message of 1 MiB of data with paths.
+const maxObjects = 1 << 16
+
 // next begins another message.
-func (b *pacedBody) next() { b.size, b.since = 0, time.Time{} }
+func (b *pacedBody) next() { b.size, b.objects, b.since = 0, 0, time.Time{} }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	if b.fault != nil {
@@ -72,6 +77,10 @@ func (b *pacedBody) read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.size += n
+	// Empty ones take many times their two bytes when they are read.
+	if b.objects += bytes.Count(p[:n], []byte("{")); b.objects > maxObjects {
+		return 0, fmt.Errorf("%w: a message has at most %d objects of JSON", ErrLimit, maxObjects)
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: a message did not arrive within %v", ErrTooSlow, b.idle)
 	}

@@ -110,6 +110,7 @@ type requestCaller struct {
 	caller
 	authorization []string
 	account       uint64 // of its answer, for the server
+	who           Identity
 }
 
 type callerJSON struct {
@@ -120,8 +121,15 @@ type callerJSON struct {
 	Account       uint64
 }
 
-func callerMetadata(ctx context.Context, _ *http.Request) metadata.MD {
+func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	c := ctx.Value(callerContextKey{}).(requestCaller)
+	// What a caller may not do is not read for him either: JSON takes more than its length.
+	name, _ := runtime.RPCMethod(ctx)
+	if m, ok := methods[name]; ok && c.who.Scope < m.scope {
+		if b, ok := r.Body.(*pacedBody); ok {
+			b.fault = scopeError(m, c.who)
+		}
+	}
 	b, err := json.Marshal(callerJSON{c.addr, c.cert, c.anonymous, c.authorization, c.account})
 	if err != nil {
 		panic(err) // strings and a number
@@ -136,7 +144,7 @@ func gatewayCaller(md metadata.MD) (c requestCaller, err error) {
 	if len(v) != 1 || json.Unmarshal([]byte(v[0]), &j) != nil {
 		return c, fmt.Errorf("%w: the HTTP port did not say who calls", ErrToken)
 	}
-	return requestCaller{caller{routeGateway, j.Addr, j.Cert, j.Anonymous}, j.Authorization, j.Account}, nil
+	return requestCaller{caller{routeGateway, j.Addr, j.Cert, j.Anonymous}, j.Authorization, j.Account, Identity{}}, nil
 }
 
 // A jsonMarshaler reads messages from a pacedBody, each within its bounds.

@@ -113,6 +113,63 @@ func TestHTTPRequestsAtATime(t *testing.T) {
 	resp.Body.Close()
 }
 
+// underWay is how many requests have a place.
+func (h *HTTP) underWay() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running
+}
+
+// One caller cannot have all places, and who may not call has none: what he sends is not
+// even read.
+func TestHTTPPlaces(t *testing.T) {
+	n := newWebNode(t, Limits{}, func(o *HTTPOptions) {
+		o.Requests, o.Anonymous = 8, scalev1.Scope_SCOPE_UNSPECIFIED
+	})
+	var strangers []net.Conn
+	for range 20 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "POST /v1/put HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+		strangers = append(strangers, c)
+	}
+	for _, c := range strangers { // who never send what they announced
+		if code, text := answerOn(t, c); code != 401 || reason(t, text) != "TOKEN" {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	if got := n.http.underWay(); got != 0 {
+		t.Errorf("strangers have %d places", got)
+	}
+	for range 7 {
+		n.post(t, "/v1/put", 1000, "")
+	}
+	for n.http.underWay() < 7 {
+		runtime.Gosched()
+	}
+	if code, _, text := n.do(t, "GET", "/v1/datasets", "", "Authorization", "Bearer "+n.write); code != 429 || reason(t, text) != "LIMIT" {
+		t.Errorf("an eighth of one caller: %d %s", code, text)
+	}
+	other := mustCreate(t, n.tokens, "other", scalev1.Scope_SCOPE_READ, time.Time{})
+	if code, _, text := n.do(t, "GET", "/v1/datasets", "", "Authorization", "Bearer "+other); code != 200 {
+		t.Errorf("another caller: %d %s", code, text)
+	}
+	// A body that its caller may not send is left alone, whatever it says.
+	code, _, text := n.do(t, "POST", "/v1/put", "{{{", "Authorization", "Bearer "+other, "Content-Type", "application/json")
+	if code != 403 || reason(t, text) != "SCOPE" {
+		t.Errorf("a put by a reader: %d %s", code, text)
+	}
+	// Of many objects, which take more memory than their text, there are few in a message.
+	many := `{"entries":{"entries":[` + strings.Repeat("{},", maxObjects) + `{}]}}`
+	code, _, text = n.do(t, "POST", "/v1/put", many, "Authorization", "Bearer "+mustCreate(t, n.tokens, "writer2", scalev1.Scope_SCOPE_WRITE, time.Time{}), "Content-Type", "application/json")
+	if code != 429 || reason(t, text) != "LIMIT" {
+		t.Errorf("too many objects: %d %s", code, text)
+	}
+}
+
 // What the port refuses by itself is counted too.
 func TestHTTPRefusalsCounted(t *testing.T) {
 	n := newWebNode(t, Limits{}, func(o *HTTPOptions) { o.Anonymous = scalev1.Scope_SCOPE_UNSPECIFIED })
@@ -175,7 +232,7 @@ func TestHTTPConnections(t *testing.T) {
 		open = append(open, c)
 	}
 	// Connections over which nothing is under way would make room for the third.
-	for len(n.http.slots) < len(open) {
+	for n.http.underWay() < len(open) {
 		runtime.Gosched()
 	}
 	c, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))

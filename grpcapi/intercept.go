@@ -55,7 +55,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // handle carries out one call. It returns a status.
 func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	defer arrived(ss.Context())
+	defer handled(ss.Context())()
 	c := &call{s: s, name: info.FullMethod, began: s.now(), killed: make(chan struct{}), slack: s.lim.IdleTime}
 	c.peer, c.conn = callerAddr(ss.Context()), callerConn(ss.Context())
 	c.account = s.webAccount(ss.Context())
@@ -114,8 +114,7 @@ func (s *Server) admit(c *call) (leave func(), err error) {
 			return nil, err
 		}
 		if c.who.Scope < c.method.scope {
-			return nil, fmt.Errorf("the call needs the scope %s, %s has %s: %w",
-				FormatScope(c.method.scope), c.who.Name, FormatScope(c.who.Scope), ErrScope)
+			return nil, scopeError(c.method, c.who)
 		}
 	}
 	if c.method.kind != kindShort && (s.pool.full() || s.heap.high.Load()) {

@@ -1,6 +1,8 @@
 package grpcapi
 
 import (
+	"fmt"
+
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
@@ -103,4 +105,9 @@ var methods = map[string]method{
 
 	reflectpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {scope: read, kind: kindStream, endless: true},
 	reflectalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {scope: read, kind: kindStream, endless: true},
+}
+
+// scopeError refuses who may not make a call.
+func scopeError(m method, who Identity) error {
+	return fmt.Errorf("the call needs the scope %s, %s has %s: %w", FormatScope(m.scope), who.Name, FormatScope(who.Scope), ErrScope)
 }

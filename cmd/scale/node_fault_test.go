@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -21,7 +22,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/koii-network/scale/grpcapi"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
 )
 
 // randomBytes returns n bytes of which no two seeds have a chunk in common.
@@ -271,6 +274,20 @@ func TestNodeFullDisk(t *testing.T) {
 	}
 	if got := datasetNames(t, conn); !slices.Equal(got, want) {
 		t.Errorf("datasets %q, want %q", got, want)
+	}
+
+	// Chunks that a client has cut and sealed find no more room.
+	c, err := grpcapi.Dial(t.Context(), p.grpc, grpcapi.DialOptions{Token: p.write, TempDir: work})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	noise := io.LimitReader(rand.NewChaCha8([32]byte{9}), 170<<20)
+	if _, err = c.Put(t.Context(), []store.Input{{Name: "uploaded", Reader: noise}}, store.PutOptions{}); err == nil || !limited && !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("an upload of more than the disk has: %v, want ErrNoSpace", err)
+	}
+	if got := datasetNames(t, conn); !slices.Equal(got, want) {
+		t.Errorf("datasets %q after an upload that found no room, want %q", got, want)
 	}
 
 	if !limited {

@@ -190,7 +190,7 @@ func sharedPrefix(a, b string) int {
 
 // parseExtra is the inverse of appendExtra. What it does not check here, Parse
 // does by encoding again.
-func (p *Proof) parseExtra(extra []byte) error {
+func (p *Proof) parseExtra(extra []byte, most, each int) error {
 	body, ok := bytes.CutPrefix(extra, []byte(magic))
 	if !ok || len(body) < sha256.Size {
 		return fmt.Errorf("%w: extra data is not SCALE's, or of a newer version", ErrFormat)
@@ -218,7 +218,7 @@ func (p *Proof) parseExtra(extra []byte) error {
 		case sectionRange:
 			p.Range = s.run()
 		case sectionManifest:
-			p.Manifest = s.manifest(MaxProof)
+			p.Manifest = s.manifest(most, each)
 		case sectionReceipts:
 			p.Receipts = s.receipts()
 		default:
@@ -323,11 +323,16 @@ func (d *decoder) run() *RangeProof {
 }
 
 // manifest reads leaves whose paths have at most limit bytes together: shared
-// prefixes let a small file unfold to a large one.
-func (d *decoder) manifest(limit int) []dag.FileLeaf {
+// prefixes let a small file unfold to a large one. Each leaf counts as so many bytes besides.
+func (d *decoder) manifest(limit, each int) []dag.FileLeaf {
 	// The shortest leaf has two integers for its path and a kind.
-	leaves := make([]dag.FileLeaf, d.count(3))
-	unfolded, prev := 0, ""
+	n := d.count(3)
+	unfolded, prev := n*each, ""
+	if unfolded > limit {
+		d.fail("%d leaves take more than %d bytes", n, limit)
+		return nil
+	}
+	leaves := make([]dag.FileLeaf, n)
 	for i := range leaves {
 		l := &leaves[i]
 		shared := d.uint()
@@ -335,8 +340,11 @@ func (d *decoder) manifest(limit int) []dag.FileLeaf {
 		if shared > uint64(len(prev)) {
 			d.fail("leaf %d shares %d bytes with a path of %d", i, shared, len(prev))
 		}
+		if n := shared + uint64(len(rest)); n > dag.MaxPath+1 { // an empty directory has a / more
+			d.fail("leaf %d has a path of %d bytes", i, n)
+		}
 		if unfolded += int(shared) + len(rest); unfolded > limit {
-			d.fail("paths of more than %d bytes", limit)
+			d.fail("paths that take more than %d bytes", limit)
 		}
 		kind := d.bytes(1)
 		if d.err != nil {

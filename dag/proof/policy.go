@@ -23,6 +23,9 @@ func TrustKey(vkey string) (torchwood.Policy, error) {
 	return torchwood.ThresholdPolicy(2, torchwood.OriginPolicy(v.Name()), torchwood.SingleVerifierPolicy(v)), nil
 }
 
+// maxLogs bounds the logs of a policy: all of it is read for each.
+const maxLogs = 64
+
 // ParsePolicy parses a C2SP tlog-policy file that names at least one log. A
 // checkpoint satisfies it when any one of its logs signed it and the quorum of
 // witnesses cosigned it.
@@ -38,6 +41,12 @@ func ParsePolicy(b []byte) (torchwood.Policy, error) {
 	}
 	if len(logs) == 0 {
 		return nil, fmt.Errorf("%w: the policy names no log", ErrNoKey)
+	}
+	if len(logs) > maxLogs {
+		return nil, fmt.Errorf("policy: %d logs, limit %d", len(logs), maxLogs)
+	}
+	if err := checkGroups(lines); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
 	}
 	var all anyLog
 	for _, keep := range logs {
@@ -55,6 +64,32 @@ func ParsePolicy(b []byte) (torchwood.Policy, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// checkGroups refuses a quorum that counts a component twice. Each is to count once, and
+// groups of groups could otherwise lead to one on more ways than can be walked.
+func checkGroups(lines []string) error {
+	groups := map[string][]string{}
+	var todo []string
+	for _, line := range lines {
+		line, _, _ = strings.Cut(line, "#")
+		switch f := strings.Fields(line); {
+		case len(f) > 3 && f[0] == "group":
+			groups[f[1]] = f[3:]
+		case len(f) > 1 && f[0] == "quorum":
+			todo = append(todo, f[1])
+		}
+	}
+	seen := map[string]bool{}
+	for len(todo) > 0 {
+		c := todo[len(todo)-1]
+		if seen[c] {
+			return fmt.Errorf("the quorum counts %q twice", c)
+		}
+		seen[c] = true
+		todo = append(todo[:len(todo)-1], groups[c]...)
+	}
+	return nil
 }
 
 // anyLog is satisfied when one of its policies is.

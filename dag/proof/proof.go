@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -119,7 +120,15 @@ func (p *Proof) Format() ([]byte, error) {
 // Parse reads a proof file. It accepts exactly what Format writes: no byte can
 // vary freely. Nothing in the result is verified, and entry and checkpoint are
 // not even parsed: Verify does that.
-func Parse(b []byte) (*Proof, error) {
+func Parse(b []byte) (*Proof, error) { return parse(b, MaxProof, 0) }
+
+// ParseWithin is Parse for those who do not know where b comes from: it refuses a proof
+// whose manifest takes more than so many bytes of memory, which may be many times those of b.
+func ParseWithin(b []byte, most int) (*Proof, error) {
+	return parse(b, most, int(unsafe.Sizeof(dag.FileLeaf{})))
+}
+
+func parse(b []byte, most, each int) (*Proof, error) {
 	// torchwood and transparency-dev/formats parse such files too, but not
 	// strictly, and the latter takes lines of at most 64 KiB.
 	bad := func(format string, args ...any) (*Proof, error) {
@@ -164,7 +173,7 @@ func Parse(b []byte) (*Proof, error) {
 		p.Inclusion = append(p.Inclusion, tlog.Hash(h))
 	}
 	p.Checkpoint = rest
-	if err := p.parseExtra(extra); err != nil {
+	if err := p.parseExtra(extra, most, each); err != nil {
 		return nil, err
 	}
 	again, err := p.Format()

@@ -118,7 +118,13 @@ func TestPolicyFile(t *testing.T) {
 	}
 	_, err := proof.ParsePolicy([]byte(witnesses + "quorum both\n"))
 	wantErr(t, "policy without a log", err, proof.ErrNoKey)
-	for _, bad := range []string{"log x\nquorum none\n", "log " + w.vkey + "\n", "log " + w.vkey + "\nquorum x\n", "log " + w.vkey + "\nhello\n"} {
+	// More ways to a witness than can be walked.
+	ways := witnesses + "group g0 any one two\n"
+	for i := range 60 {
+		ways += fmt.Sprintf("group g%d any g%d g%d\n", i+1, i, i)
+	}
+	for _, bad := range []string{ways + "log " + w.vkey + "\nquorum g60\n", witnesses + "group g all both either\nlog " + w.vkey + "\nquorum g\n",
+		strings.Repeat("log "+w.vkey+"\n", 65) + "quorum none\n", "log x\nquorum none\n", "log " + w.vkey + "\n", "log " + w.vkey + "\nquorum x\n", "log " + w.vkey + "\nhello\n"} {
 		if _, err := proof.ParsePolicy([]byte(bad)); err == nil {
 			t.Errorf("policy %q is taken", bad)
 		}
