@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"cmp"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -29,12 +30,23 @@ func connOf(a net.Addr) *limitedConn {
 // more is read from it.
 const stuckBytes = 16 << 10
 
+// stuckRead is how much more is read from a connection while the other end does not take
+// what is written. Refusals that the transport makes by itself stand behind that write, and
+// each may have a thousand times as many bytes as what it answers.
+const stuckRead = 16 << 10
+
+// strangerRead is how much of that it is, and how much is read at once, where nobody has
+// shown who he is.
+const strangerRead = 1 << 10
+
 // An outQueue knows what stands behind a write of a connection: the statuses of calls that
 // have ended.
 type outQueue struct {
 	mu      sync.Mutex
 	free    sync.Cond // of mu; the write has ended
 	writing bool      // guarded by mu, as is all below
+	began   time.Time // when it did
+	read    int       // since then
 	behind  int
 	budget  *answerBudget // that was told of them
 	closed  bool
@@ -42,7 +54,24 @@ type outQueue struct {
 
 func (q *outQueue) begin() {
 	q.mu.Lock()
-	q.writing = true
+	q.writing, q.began, q.read = true, time.Now(), 0
+	q.mu.Unlock()
+}
+
+// stuck returns for how long the other end has not taken all of a write.
+func (q *outQueue) stuck(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.writing {
+		return 0
+	}
+	return now.Sub(q.began)
+}
+
+// took says that n bytes were read.
+func (q *outQueue) took(n int) {
+	q.mu.Lock()
+	q.read += n
 	q.mu.Unlock()
 }
 
@@ -76,10 +105,10 @@ func (c *limitedConn) owe(b *answerBudget, n int) {
 	}
 }
 
-// wait returns when there is room for what follows from reading more.
-func (q *outQueue) wait() {
+// wait returns when there is room for what follows from reading more than so many bytes.
+func (q *outQueue) wait(most int) {
 	q.mu.Lock()
-	for q.writing && q.behind > stuckBytes && !q.closed {
+	for q.writing && (q.behind > stuckBytes || q.read >= most) && !q.closed {
 		q.free.Wait()
 	}
 	q.mu.Unlock()
@@ -111,9 +140,55 @@ func (c *limitedConn) taken() int64 {
 	return n
 }
 
+// atOnce returns how much may be read at once, and while the other end takes nothing.
+func (c *limitedConn) atOnce() (once, stuck int) {
+	if c.stranger.Load() {
+		return strangerRead, strangerRead
+	}
+	return math.MaxInt, stuckRead
+}
+
+// A connSet is connections that are open.
+type connSet struct {
+	mu  sync.Mutex
+	all map[*limitedConn]struct{} // guarded by mu
+}
+
+func (s *connSet) add(c *limitedConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*limitedConn]struct{}{}
+	}
+	s.all[c] = struct{}{}
+}
+
+func (s *connSet) remove(c *limitedConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+}
+
+// stuck returns the connections whose other end has taken nothing of a write for so long;
+// soon is for those over which nobody has shown who he is.
+func (s *connSet) stuck(now time.Time, long, soon time.Duration) (conns []*limitedConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.all {
+		d := c.queue.stuck(now)
+		if d > long || d > soon && c.stranger.Load() {
+			conns = append(conns, c)
+		}
+	}
+	return conns
+}
+
 // takingGrace is how long a connection may take nothing of what is held for it while others
 // wait for room.
 const takingGrace = 5 * time.Second
+
+// takingSoon is how long a stranger may take nothing when there is no room.
+const takingSoon = 500 * time.Millisecond
 
 // takingTimes is how many times IdleTime he has then to take all of it.
 const takingTimes = 4

@@ -145,6 +145,7 @@ func (c *limitedConn) known(id Identity) {
 	if c == nil || c.place.t == nil || id.Anonymous || id.Scope == none {
 		return
 	}
+	c.stranger.Store(false)
 	p := &c.place
 	p.t.mu.Lock()
 	defer p.t.mu.Unlock()

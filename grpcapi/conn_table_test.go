@@ -27,7 +27,7 @@ func newLimitedPort(t *testing.T, most int) *limitedPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := limitListener(tcp, most, slog.New(slog.DiscardHandler))
+	l := limitListener(tcp, most, nil, slog.New(slog.DiscardHandler))
 	p := &limitedPort{t, tcp.Addr().String(), make(chan *limitedConn)}
 	go func() {
 		defer close(p.accepted)

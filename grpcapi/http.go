@@ -160,7 +160,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 
 // Serve answers requests on l until Shutdown, and then returns nil. It closes l.
 func (h *HTTP) Serve(l net.Listener) error {
-	l = limitListener(l, h.o.Connections, h.o.Logger)
+	l = limitListener(l, h.o.Connections, nil, h.o.Logger)
 	var err error
 	if h.o.TLS != nil {
 		err = h.server.ServeTLS(l, "", "")

@@ -318,6 +318,13 @@ func (s *Server) watch() {
 			if over > 0 {
 				s.shed(int(over))
 			}
+			// Of a write that stands still others stand behind, which no account counts.
+			long := s.lim.IdleTime + time.Duration(serveBuffer/s.lim.MinRate)*time.Second
+			soon := long
+			if over > 0 || s.pool.full() {
+				soon = takingSoon
+			}
+			s.hangUp(s.conns.stuck(time.Now(), long, soon))
 			takers.look(s.now(), s.answers, &s.lim)
 			need := over + s.answers.wanted()
 			if s.reads.names.wanted() {
@@ -334,7 +341,7 @@ func (s *Server) watch() {
 // transport has of an answer it keeps after the call has ended.
 func (s *Server) hangUp(conns []*limitedConn) int {
 	for _, c := range conns {
-		s.log.Warn("connection closed: its answers are not taken, and others wait for room", "peer", c.Conn.RemoteAddr().String())
+		s.log.Warn("connection closed: its answers are not taken", "peer", c.Conn.RemoteAddr().String())
 		c.Close()
 	}
 	return len(conns)

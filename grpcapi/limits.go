@@ -46,6 +46,8 @@ import (
 //     on their way in and out, each with a goroutine and what it ends with. 50 MiB. A connection
 //     that does not take 16 KiB of statuses is read no further, and above 16 MiB of them in
 //     all calls are refused.
+//   - What the transport refuses before a call arrives: some 3 MiB for a connection of a
+//     stranger who takes nothing, see strangerRead; they are closed when there is no room.
 //   - Reading: see readers. Two large and two small reads at a time are in the engine, each
 //     large one with some 24 MiB; a caller that does not keep up leaves the engine and holds
 //     nothing there. 64 MiB.

@@ -18,13 +18,16 @@ const serveBuffer = 64 << 10
 
 // limitListener closes connections beyond a number at once, or others in their place: see
 // connTable. They would otherwise wait unseen, and whoever opened them as well.
-func limitListener(l net.Listener, most int, log *slog.Logger) net.Listener {
-	return &limitedListener{Listener: l, table: newConnTable(most), log: log}
+//
+// Those that are open are in open, if it is not nil.
+func limitListener(l net.Listener, most int, open *connSet, log *slog.Logger) net.Listener {
+	return &limitedListener{Listener: l, table: newConnTable(most), open: open, log: log}
 }
 
 type limitedListener struct {
 	net.Listener
 	table *connTable
+	open  *connSet
 	log   *slog.Logger
 	said  time.Time // of the accepting goroutine
 }
@@ -44,6 +47,10 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		}
 		if ok {
 			c := newLimitedConn(conn)
+			c.stranger.Store(from != "" && l.open != nil)
+			if c.open = l.open; c.open != nil {
+				c.open.add(c)
+			}
 			c.settle(l.table, from)
 			return c, nil
 		}
@@ -66,11 +73,15 @@ type limitedConn struct {
 	place connPlace
 	queue outQueue
 	wrote atomic.Int64
-	raw   syscall.RawConn // nil if it has none
+	open  *connSet
+	// stranger: nobody has shown yet who is at the other end.
+	stranger atomic.Bool
+	raw      syscall.RawConn // nil if it has none
 
 	// Of the one goroutine that reads: kept here so that nothing is allocated for a read.
 	ready func(fd uintptr) bool
 	size  int
+	once  int
 	pool  mem.BufferPool
 	buf   *[]byte
 	n     int
@@ -98,6 +109,9 @@ func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
 	c.queue.close()
 	c.leavePlace()
+	if c.open != nil {
+		c.open.remove(c)
+	}
 	return err
 }
 
@@ -112,17 +126,22 @@ func (c *limitedConn) CloseWrite() error {
 
 // Read implements net.Conn. It waits while the other end does not take what was written.
 func (c *limitedConn) Read(p []byte) (int, error) {
-	c.queue.wait()
-	return c.Conn.Read(p)
+	once, stuck := c.atOnce()
+	c.queue.wait(stuck)
+	n, err := c.Conn.Read(p[:min(len(p), once)])
+	c.queue.took(n)
+	return n, err
 }
 
 // ReadOnReady is what the transport looks for in a connection: it waits until there is
 // something to read and takes a buffer only then. So a connection that waits holds none.
 func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error) {
-	c.queue.wait()
+	once, stuck := c.atOnce()
+	c.queue.wait(stuck)
+	c.once = min(size, once)
 	if c.raw == nil {
 		buf := pool.Get(size)
-		n, err := c.Conn.Read(*buf)
+		n, err := c.Conn.Read((*buf)[:c.once])
 		if n == 0 && err != nil {
 			pool.Put(buf)
 			return nil, 0, err
@@ -132,6 +151,7 @@ func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, 
 	c.size, c.pool = size, pool
 	err := c.raw.Read(c.ready)
 	buf, n := c.buf, c.n
+	c.queue.took(max(n, 0))
 	if err == nil {
 		err = c.err
 	}
@@ -151,9 +171,9 @@ func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, 
 func (c *limitedConn) readReady(fd uintptr) bool {
 	c.buf = c.pool.Get(c.size)
 	// Package syscall, as package net itself: the race detector tells the two apart.
-	c.n, c.err = syscall.Read(int(fd), *c.buf)
+	c.n, c.err = syscall.Read(int(fd), (*c.buf)[:c.once])
 	for c.err == syscall.EINTR {
-		c.n, c.err = syscall.Read(int(fd), *c.buf)
+		c.n, c.err = syscall.Read(int(fd), (*c.buf)[:c.once])
 	}
 	if c.err == nil {
 		return true

@@ -113,6 +113,7 @@ type Server struct {
 	web      sync.Map // accounts of HTTP requests, by number
 	webs     atomic.Uint64
 	arrivals atomic.Int64
+	conns    connSet
 	heavy    *semaphore.Weighted // requests that take many times their size
 	reads    *readers
 	lines    *logBudget
@@ -215,7 +216,7 @@ func (s *Server) Serve(l net.Listener) error {
 		s.watching.Go(s.watch)
 	}
 	s.mu.Unlock()
-	err := s.grpc.Serve(limitListener(l, s.lim.Connections, s.log))
+	err := s.grpc.Serve(limitListener(l, s.lim.Connections, &s.conns, s.log))
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
