@@ -274,6 +274,37 @@ func drained[M any](ss grpc.ServerStreamingClient[M]) (n int, err error) {
 	}
 }
 
+// When there is no room strangers go first, and then who has waited longest.
+func TestShedOrder(t *testing.T) {
+	n := newRawNode(t, nil)
+	began := time.Now()
+	at := func(scope scalev1.Scope, seconds int) *call {
+		c := &call{s: n.srv, who: Identity{Scope: scope}, killed: make(chan struct{}), cancel: func(error) {}}
+		c.waits, c.since = waitsRecv, began.Add(time.Duration(seconds)*time.Second)
+		return c
+	}
+	order := []*call{at(none, 2), at(none, 3), at(write, 0), at(write, 1)}
+	n.srv.mu.Lock()
+	for _, c := range order {
+		n.srv.calls[c] = struct{}{}
+	}
+	n.srv.mu.Unlock()
+	for i, c := range order {
+		n.srv.shed(1)
+		for j, other := range order {
+			if ended := other.cause() != nil; ended != (j <= i) {
+				t.Errorf("after %d were ended, call %d: %v", i+1, j, other.cause())
+			}
+		}
+		refused(t, fmt.Sprint("call ", i), toStatus(c.cause()).Err(), isLimit)
+	}
+	n.srv.mu.Lock()
+	for _, c := range order {
+		delete(n.srv.calls, c)
+	}
+	n.srv.mu.Unlock()
+}
+
 // With more received than there may be, who waits longest is ended and told to come back;
 // the node goes on, and nothing stays behind.
 func TestBytesInFlight(t *testing.T) {

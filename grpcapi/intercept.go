@@ -358,8 +358,8 @@ func (s *Server) sweep(now time.Time) {
 	}
 }
 
-// shed ends calls that wait for a message, those first that have waited longest, as many
-// as may hold so many bytes.
+// shed ends calls that wait for a message, as many as may hold so many bytes: those first of
+// callers who have not said who they are, and then those that have waited longest.
 func (s *Server) shed(bytes int) {
 	if bytes <= 0 { // meanwhile something was consumed
 		return
@@ -376,7 +376,15 @@ func (s *Server) shed(bytes int) {
 		}
 	}
 	s.mu.Unlock()
-	slices.SortFunc(all, func(a, b waiting) int { return a.since.Compare(b.since) })
+	slices.SortFunc(all, func(a, b waiting) int {
+		if a, b := a.c.who.Scope == none, b.c.who.Scope == none; a != b {
+			if a {
+				return -1
+			}
+			return 1
+		}
+		return a.since.Compare(b.since)
+	})
 	n := min(len(all), 1+bytes/(s.lim.MessageBytes+serveWindow))
 	for _, w := range all[:n] {
 		w.c.end(busy("the node has as much data in memory as it may, and this call's message does not arrive whole"))

@@ -47,9 +47,10 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		}
 		if ok {
 			c := newLimitedConn(conn)
-			c.stranger.Store(from != "" && l.open != nil)
-			if c.open = l.open; c.open != nil {
+			if from != "" && l.open != nil { // not the owner's
+				c.open = l.open
 				c.open.add(c)
+				c.stranger.Store(true)
 			}
 			c.settle(l.table, from)
 			return c, nil
