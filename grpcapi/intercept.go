@@ -341,7 +341,9 @@ func (s *Server) watch() {
 // transport has of an answer it keeps after the call has ended.
 func (s *Server) hangUp(conns []*limitedConn) int {
 	for _, c := range conns {
-		s.log.Warn("connection closed: its answers are not taken", "peer", c.Conn.RemoteAddr().String())
+		if peer := c.Conn.RemoteAddr().String(); s.lines.take(hostOf(peer)+", closed connections", s.now()) {
+			s.log.Warn("connection closed: its answers are not taken", "peer", peer)
+		}
 		c.Close()
 	}
 	return len(conns)

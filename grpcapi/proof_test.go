@@ -2,6 +2,9 @@ package grpcapi
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -333,4 +336,22 @@ func TestManifestSize(t *testing.T) {
 			t.Errorf("at most %d bytes: %v", most, err)
 		}
 	}
+}
+
+// A small proof can unfold to a large one. What it is then is not said, in little memory.
+func TestVerifyUnfolds(t *testing.T) {
+	n := newRawNode(t, nil)
+	const shared, leaves = 4000, 20_000
+	m := binary.AppendUvarint(nil, leaves)
+	m = append(append(m, 0), binary.AppendUvarint(nil, shared)...)
+	m = append(append(m, strings.Repeat("a", shared)...), 3) // an empty directory
+	for range leaves - 1 {
+		m = append(append(binary.AppendUvarint(m, shared), 1, 'b'), 3)
+	}
+	extra := append([]byte("scale-proof/v1\n\x04"), binary.AppendUvarint(nil, uint64(len(m)))...)
+	extra = append(extra, m...)
+	sum := sha256.Sum256(extra)
+	text := "c2sp.org/tlog-proof@v1\nextra " + base64.StdEncoding.EncodeToString(append(extra, sum[:]...)) + "\nindex 0\n\nx"
+	_, err := n.proofs.Verify(n.ctx, &scalev1.VerifyRequest{Proof: []byte(text), Policy: n.store.VerifierKey()})
+	refusedField(t, "80 MB of names", err, isInvalid, "proof")
 }

@@ -11,7 +11,7 @@ import (
 // A locator finds where the chunks of a dataset are, which are asked for in order. A frame
 // lists its chunks, and what follows one of them in a dataset mostly follows it there too:
 // of a frame that three look-ups in the index have led to, the list is read, and the chunks
-// after need no look-up, which would take longer than to check their bytes.
+// after need no look-up, which takes 5 to 10 µs: as long as checking a small file.
 //
 // What the list says is a guess: the chunk is in that frame, but the index may have it
 // elsewhere, because it was there before or because the frame is damaged and the chunk was

@@ -397,3 +397,20 @@ func TestNodeBadStreams(t *testing.T) {
 	}
 	p.sound(t)
 }
+
+// A node keeps to limits that were set by name, and tells them.
+func TestNodeLimits(t *testing.T) {
+	noLeaks(t)
+	p := startNode(t, newNodeStore(t), "--limit", "piece-bytes=2048", "--limit", "tree-depth=3")
+	conn := p.dial(t, p.write)
+	info, err := scalev1.NewNodeServiceClient(conn).GetInfo(t.Context(), &scalev1.GetInfoRequest{})
+	if l := info.GetLimits(); err != nil || l.GetPieceBytes() != 2048 || l.GetTreeDepth() != 3 {
+		t.Errorf("%v, %v", l, err)
+	}
+	if _, err := putBytes(t.Context(), conn, "small", make([]byte, 2048)); err != nil {
+		t.Error(err)
+	}
+	_, err = putBytes(t.Context(), conn, "large", make([]byte, 2049))
+	wantStatus(t, "a piece of one byte more", err, codes.ResourceExhausted, "LIMIT")
+	p.sound(t)
+}

@@ -329,7 +329,7 @@ func (d *decoder) manifest(limit, each int) []dag.FileLeaf {
 	n := d.count(3)
 	unfolded, prev := n*each, ""
 	if unfolded > limit {
-		d.fail("%d leaves take more than %d bytes", n, limit)
+		d.fail("%w: %d leaves are more than %d bytes", ErrLarge, n, limit)
 		return nil
 	}
 	leaves := make([]dag.FileLeaf, n)
@@ -344,7 +344,7 @@ func (d *decoder) manifest(limit, each int) []dag.FileLeaf {
 			d.fail("leaf %d has a path of %d bytes", i, n)
 		}
 		if unfolded += int(shared) + len(rest); unfolded > limit {
-			d.fail("paths that take more than %d bytes", limit)
+			d.fail("%w: more than %d bytes with all paths", ErrLarge, limit)
 		}
 		kind := d.bytes(1)
 		if d.err != nil {

@@ -27,8 +27,8 @@ func TrustKey(vkey string) (torchwood.Policy, error) {
 const maxLogs = 64
 
 // ParsePolicy parses a C2SP tlog-policy file that names at least one log. A
-// checkpoint satisfies it when any one of its logs signed it and the quorum of
-// witnesses cosigned it.
+// checkpoint satisfies it when any one of its logs, of which there are at most 64, signed
+// it and the quorum of witnesses cosigned it. The quorum may count no component twice.
 func ParsePolicy(b []byte) (torchwood.Policy, error) {
 	// torchwood wants the signatures of all logs at once, the specification
 	// those of one: so there is one policy for each log.

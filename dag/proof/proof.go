@@ -32,6 +32,8 @@ var (
 	ErrFormat = errors.New("not a valid proof")
 	// ErrRefused says that a proof or data does not hold.
 	ErrRefused = errors.New("verification refused")
+	// ErrLarge says that a proof takes more memory than ParseWithin may use. It may be valid.
+	ErrLarge = errors.New("the proof takes too much memory")
 	// ErrNoKey says that the caller trusts no log key. The key that could be
 	// found beside a proof proves nothing.
 	ErrNoKey = errors.New("no trusted log key")
@@ -123,7 +125,8 @@ func (p *Proof) Format() ([]byte, error) {
 func Parse(b []byte) (*Proof, error) { return parse(b, MaxProof, 0) }
 
 // ParseWithin is Parse for those who do not know where b comes from: it refuses a proof
-// whose manifest takes more than so many bytes of memory, which may be many times those of b.
+// whose manifest takes more than so many bytes of memory, which may be many times those of b,
+// with ErrLarge.
 func ParseWithin(b []byte, most int) (*Proof, error) {
 	return parse(b, most, int(unsafe.Sizeof(dag.FileLeaf{})))
 }

@@ -35,25 +35,17 @@ const headerGuess = 8 << 10
 func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []byte) (f Frame, part bool, _ []byte, err error) {
 	err = p.withPack(ctx, loc, func(h *handle) error {
 		// The table is at the start of buf, and the body or the part of it behind.
-		read := min(int(loc.Len), headerGuess)
-		buf = sized(buf[:0], read)
-		if err := h.readAt(buf, loc.Off); err != nil {
-			return err
-		}
-		pre, err := parsePrefix(buf)
+		pre, err := h.begin(loc, &buf)
 		if err != nil {
 			return err
 		}
 		part = pre.codec == compress.Raw && pre.sealed == pre.plain && pre.frameLen() == int(loc.Len)
-		end, at := int(loc.Len), read
+		end := int(loc.Len)
 		if part {
 			end = pre.headerLen()
 		}
-		if end > read {
-			buf = sized(buf, end)
-			if err := h.readAt(buf[at:], loc.Off+uint64(at)); err != nil {
-				return err
-			}
+		if err := h.reach(loc, &buf, end); err != nil {
+			return err
 		}
 		if !part {
 			f, err = parseFrame(buf, loc.Pack, loc.Off)
@@ -79,23 +71,15 @@ func (p *Files) ReadPart(ctx context.Context, loc Loc, from, to uint32, buf []by
 // ReadList implements Store.
 func (p *Files) ReadList(ctx context.Context, loc Loc, buf []byte) (chunks []Chunk, _ []byte, err error) {
 	err = p.withPack(ctx, loc, func(h *handle) error {
-		read := min(int(loc.Len), headerGuess)
-		buf = sized(buf[:0], read)
-		if err := h.readAt(buf, loc.Off); err != nil {
-			return err
-		}
-		pre, err := parsePrefix(buf)
+		pre, err := h.begin(loc, &buf)
 		if err == nil && pre.frameLen() != int(loc.Len) {
 			err = fmt.Errorf("frame of %d bytes in a place of %d: %w", pre.frameLen(), loc.Len, ErrCorrupt)
 		}
 		if err != nil {
 			return err
 		}
-		if end := pre.headerLen(); end > read {
-			buf = sized(buf, end)
-			if err := h.readAt(buf[read:], loc.Off+uint64(read)); err != nil {
-				return err
-			}
+		if err := h.reach(loc, &buf, pre.headerLen()); err != nil {
+			return err
 		}
 		_, chunks, err = parseHeader(buf, loc.Pack, loc.Off)
 		return err
@@ -120,6 +104,25 @@ func (p *Files) withPack(ctx context.Context, loc Loc, f func(*handle) error) er
 		return fmt.Errorf("pack: read frame at %d of %s: %w", loc.Off, Name(loc.Pack), err)
 	}
 	return nil
+}
+
+// begin reads the start of a frame, with all of most headers, and the fixed part of its header.
+func (h *handle) begin(loc Loc, buf *[]byte) (prefix, error) {
+	*buf = sized((*buf)[:0], min(int(loc.Len), headerGuess))
+	if err := h.readAt(*buf, loc.Off); err != nil {
+		return prefix{}, err
+	}
+	return parsePrefix(*buf)
+}
+
+// reach reads on until buf holds so many bytes of the frame.
+func (h *handle) reach(loc Loc, buf *[]byte, end int) error {
+	at := len(*buf)
+	if end <= at {
+		return nil
+	}
+	*buf = sized(*buf, end)
+	return h.readAt((*buf)[at:], loc.Off+uint64(at))
 }
 
 // readAt fills b from the pack.
