@@ -266,7 +266,7 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	}
 	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
 	defer conn.enter()()
-	leave, err := h.enter(id.Name)
+	leave, err := h.enter(id.key(c.addr))
 	if err != nil {
 		h.refuse(w, err)
 		return

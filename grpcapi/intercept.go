@@ -89,13 +89,22 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 
 // key is whom the call counts for.
 func (c *call) key() string {
-	if c.who.Scope == none {
+	address := ""
+	if c.peer != nil {
+		address = c.peer.String()
+	}
+	return c.who.key(address)
+}
+
+// key is whom calls of a caller from an address count for.
+func (id *Identity) key(address string) string {
+	switch {
+	case id.Scope == none:
 		return stranger
+	case id.Scope <= read && address != "": // only the address tells them apart
+		return id.Name + " " + hostOf(address)
 	}
-	if c.who.Scope <= read && c.peer != nil { // of whom only the address tells them apart
-		return c.who.Name + " " + hostOf(c.peer.String())
-	}
-	return c.who.Name
+	return id.Name
 }
 
 // admit decides whether the call may begin. If it may, leave ends what admit began.

@@ -33,7 +33,7 @@ func newReaders() *readers {
 	r := &readers{
 		large: newLane(large), small: newLane(2 * large), car: newLane(large), names: newLane(1), totals: newLane(1), check: newLane(1),
 	}
-	r.car.after, r.car.round = 10*letGoAfter, 16*roundBytes
+	r.car.patience, r.car.round = 10*letGoAfter, 16*roundBytes
 	return r
 }
 
@@ -41,12 +41,14 @@ func newReaders() *readers {
 type lane struct {
 	places chan struct{}
 	queue  *atomic.Int32
-	after  time.Duration // letGoAfter
-	round  int           // roundBytes
+	round  int // roundBytes
+	// patience is how long a reader may have waited for its caller in all, 0 if it goes by
+	// letGoAfter alone: for those to whom going on is dear.
+	patience time.Duration
 }
 
 func newLane(n int) lane {
-	return lane{places: make(chan struct{}, n), queue: new(atomic.Int32), after: letGoAfter, round: roundBytes}
+	return lane{places: make(chan struct{}, n), queue: new(atomic.Int32), round: roundBytes}
 }
 
 func (l lane) enter(ctx context.Context) error {
@@ -71,8 +73,8 @@ func (l lane) leave() { <-l.places }
 func (l lane) wanted() bool { return l.queue.Load() > 0 }
 
 const (
-	// letGoAfter is how long a reader may wait for its caller while others wait for its
-	// place, as a rule.
+	// letGoAfter is how long a reader may wait for its caller at a time while others wait for
+	// its place.
 	letGoAfter = 200 * time.Millisecond
 	// roundBytes is how much it may read then, as a rule.
 	roundBytes = 16 << 20
@@ -85,10 +87,11 @@ var errLetGo = errors.New("place given up")
 
 // A round is one stay in the engine.
 type round struct {
-	lane  lane
-	done  <-chan struct{}
-	ch    chan *encoded
-	bytes int
+	lane   lane
+	done   <-chan struct{}
+	ch     chan *encoded
+	bytes  int
+	waited time.Duration // for the caller, before the message that is being pushed
 	// rest is what was made when the place was given up.
 	rest *encoded
 }
@@ -104,14 +107,16 @@ func (r *round) push(e *encoded) error {
 			return err
 		}
 	}
-	if r.bytes > r.lane.round && r.lane.wanted() {
+	if (r.bytes > r.lane.round || r.lane.patience > 0 && r.waited > r.lane.patience) && r.lane.wanted() {
 		return errLetGo
 	}
 	return nil
 }
 
 func (r *round) pushSlowly(e *encoded) error {
-	tick := time.NewTicker(r.lane.after)
+	began := time.Now()
+	defer func() { r.waited += time.Since(began) }()
+	tick := time.NewTicker(letGoAfter)
 	defer tick.Stop()
 	for {
 		select {
@@ -121,7 +126,7 @@ func (r *round) pushSlowly(e *encoded) error {
 			e.data.Free()
 			return context.Canceled
 		case <-tick.C:
-			if r.lane.wanted() {
+			if r.waited+time.Since(began) >= r.lane.patience && r.lane.wanted() {
 				r.rest = e
 				return errLetGo
 			}
