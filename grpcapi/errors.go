@@ -90,6 +90,8 @@ var errorClasses = []errorClass{
 	{proof.ErrNoKey, "no-key", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0,
 		"a proof is checked against the log's key, which its verifier brings"},
 	{proof.ErrRefused, "refused", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_MISMATCH, 0, ""},
+	{proof.ErrLarge, "proof-large", codes.ResourceExhausted, scalev1.ErrorReason_ERROR_REASON_LIMIT, 0,
+		`verify it at your own end: "scale verify"`},
 	{proof.ErrFormat, "proof-format", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0, ""},
 	{audit.ErrRefused, "audit-refused", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_MISMATCH, 0, ""},
 	{audit.ErrFormat, "audit-format", codes.InvalidArgument, scalev1.ErrorReason_ERROR_REASON_INVALID, 0, ""},

@@ -147,6 +147,8 @@ func (p *proofs) Verify(ctx context.Context, req *scalev1.VerifyRequest) (*scale
 	switch {
 	case err == nil:
 		resp.Valid = true
+	case errors.Is(err, proof.ErrLarge): // says nothing against it
+		return nil, err
 	case errors.Is(err, proof.ErrRefused), errors.Is(err, proof.ErrFormat):
 		resp.Refusal = strings.ToValidUTF8(err.Error(), "\uFFFD")
 	default:
@@ -190,8 +192,8 @@ const verifyBytes = 32 << 20
 // if the data is not that.
 func verify(ctx context.Context, req *scalev1.VerifyRequest, trust proof.Trust) (*proof.Verified, error) {
 	pr, err := proof.ParseWithin(req.GetProof(), verifyBytes)
-	if errors.Is(err, proof.ErrLarge) { // which says nothing against it
-		return nil, invalidf("proof", "%v; verify it with: scale verify", err)
+	if errors.Is(err, proof.ErrLarge) {
+		return nil, inField("proof", err)
 	}
 	if err != nil {
 		return nil, err

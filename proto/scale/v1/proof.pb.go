@@ -251,8 +251,8 @@ func (x *ProofInfo) GetProofSize() uint64 {
 
 type VerifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A .tlog-proof file, at most 3 MiB, and its manifest at most 32 MiB in memory; otherwise
-	// INVALID_ARGUMENT.
+	// A .tlog-proof file, at most 3 MiB, and its manifest at most 32 MiB in memory; a larger
+	// one is LIMIT, and may be valid.
 	Proof []byte `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
 	// The key of the log, a C2SP vkey, or a C2SP tlog-policy of at most 64 KiB. Required: a
 	// proof is checked against what its verifier trusts.
