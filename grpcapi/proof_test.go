@@ -353,5 +353,5 @@ func TestVerifyUnfolds(t *testing.T) {
 	sum := sha256.Sum256(extra)
 	text := "c2sp.org/tlog-proof@v1\nextra " + base64.StdEncoding.EncodeToString(append(extra, sum[:]...)) + "\nindex 0\n\nx"
 	_, err := n.proofs.Verify(n.ctx, &scalev1.VerifyRequest{Proof: []byte(text), Policy: n.store.VerifierKey()})
-	refusedField(t, "80 MB of names", err, isLimit, "proof")
+	refused(t, "80 MB of names", err, isLimit, "too much memory")
 }

@@ -77,6 +77,7 @@ var exitCodes = []struct {
 	{proof.ErrNoKey, exitUsage},
 	{proof.ErrRefused, exitRefused},
 	{proof.ErrFormat, exitRefused},
+	{proof.ErrLarge, exitRefused},
 	{audit.ErrRefused, exitRefused},
 	{audit.ErrFormat, exitUsage},
 	{errDamaged, exitRefused},

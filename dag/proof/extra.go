@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -226,6 +227,9 @@ func (p *Proof) parseExtra(extra []byte, most, each int) error {
 		}
 		if s.err == nil && len(s.b) > 0 {
 			s.fail("%d bytes too many", len(s.b))
+		}
+		if errors.Is(s.err, ErrLarge) {
+			return fmt.Errorf("section %d: %w", number, s.err)
 		}
 		if s.err != nil {
 			return fmt.Errorf("%w: section %d: %w", ErrFormat, number, s.err)
