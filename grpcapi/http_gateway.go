@@ -75,7 +75,7 @@ func newGateway(conn *grpc.ClientConn) (http.Handler, error) {
 			// A field with a typing error in its name is not silently left out.
 			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
 		}}),
-		// No header becomes metadata, and no metadata a header.
+		// No header becomes metadata, and no metadata a header, but for callerMetadata.
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
@@ -134,8 +134,17 @@ func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	if err != nil {
 		panic(err) // strings and a number
 	}
-	return metadata.Pairs(callerKey, string(b))
+	md := metadata.Pairs(callerKey, string(b))
+	for _, key := range []string{"traceparent", "tracestate"} {
+		if v := r.Header.Get(key); v != "" && len(v) <= maxTraceHeader {
+			md.Set(key, v)
+		}
+	}
+	return md
 }
+
+// maxTraceHeader is what every party has to pass on of tracestate (W3C Trace Context, 3.3.1.5).
+const maxTraceHeader = 512
 
 // gatewayCaller reads what callerMetadata wrote.
 func gatewayCaller(md metadata.MD) (c requestCaller, err error) {

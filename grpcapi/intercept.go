@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -214,6 +216,8 @@ func (s *Server) finish(c *call, err error) error {
 		err = why // whatever followed from it
 	}
 	took := s.now().Sub(c.began)
+	span := trace.SpanFromContext(c.ctx) // records nothing without a TracerProvider
+	span.SetAttributes(attribute.String("enduser.id", c.who.Name))
 	var internal bool
 	if err != nil {
 		if errors.Is(err, store.ErrStopped) {
@@ -225,6 +229,7 @@ func (s *Server) finish(c *call, err error) error {
 		var why error
 		why, internal = asInternal(s.tellable(err))
 		err = toStatus(why).Err()
+		span.SetAttributes(attribute.String("error.type", reasonOf(err)))
 		if internal && s.lines.take(c.key()+", internal errors", s.now()) {
 			s.log.Error("call failed", "method", c.name, "who", c.who.Name, "err", detail(why), "told", why.Error())
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -69,7 +70,9 @@ type ServerOptions struct {
 	Anchors Anchors
 	// Version of the program, for GetInfo.
 	Version string
-	// TracerProvider, if set, receives a span for every call.
+	// TracerProvider, if set, receives a span for every call. A caller's own trace
+	// (W3C traceparent) is linked from it and not continued: whether a call is sampled is not
+	// for strangers to say.
 	TracerProvider trace.TracerProvider
 	// OnCall, if set, is told of every call when it has ended. It must not block.
 	OnCall func(Call)
@@ -192,7 +195,10 @@ func (s *Server) options() []grpc.ServerOption {
 		opts = append(opts, grpc.Creds(s.opt.Credentials))
 	}
 	if s.opt.TracerProvider != nil {
-		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(s.opt.TracerProvider))))
+		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(s.opt.TracerProvider),
+			otelgrpc.WithPropagators(propagation.TraceContext{}), otelgrpc.WithPublicEndpoint(),
+		)))
 	}
 	return opts
 }

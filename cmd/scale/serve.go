@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/koii-network/scale/anchor/agent"
@@ -61,7 +62,10 @@ certificate, and does not start without.
 SIGTERM and SIGINT stop it in order: new calls are refused, those under way may finish until
 --shutdown-timeout has passed; a second signal ends it at once, which loses nothing that was
 acknowledged. SIGHUP reads the TLS files again, which otherwise happens within a second of
-their change. Under systemd it says when it is ready (Type=notify).`,
+their change. Under systemd it says when it is ready (Type=notify).
+
+With OTEL_EXPORTER_OTLP_ENDPOINT in the environment a span of every call is sent to that
+OpenTelemetry collector; the other variables OTEL_* mean what they do elsewhere.`,
 		Example: `  scale token create ci --scope write
   scale serve
   scale serve --listen 0.0.0.0:7070 --http 0.0.0.0:7071 --tls-cert node.crt --tls-key node.key --http-host node.example.org`,
@@ -118,6 +122,9 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		if n.tls, err = grpcapi.LoadTLS(grpcapi.TLSOptions{Cert: f.cert, Key: f.key, ClientCA: f.clientCA, Logger: log}); err != nil {
 			return err
 		}
+	}
+	if n.traces, err = openTraces(ctx, log); err != nil {
+		return err
 	}
 	if n.grpc, err = openPort(ctx, "--listen", f.listen); err != nil {
 		return err
@@ -187,8 +194,9 @@ type node struct {
 	log         *slog.Logger
 	metrics     *grpcapi.Metrics
 
-	tls                 *grpcapi.TLS // nil without
-	grpc, http, private net.Listener // nil where there is none
+	tls                 *grpcapi.TLS          // nil without
+	traces              *trace.TracerProvider // nil without
+	grpc, http, private net.Listener          // nil where there is none
 	store               *store.Store
 	agent               *agent.Agent
 	tokens              *grpcapi.TokenFile
@@ -200,10 +208,14 @@ type node struct {
 func (n *node) build() (err error) {
 	f := n.flags
 	n.auth = &grpcapi.Authenticator{Tokens: n.tokens, Anonymous: f.anonymous(n.grpc), ClientScope: n.clientScope, Logger: n.log}
-	if n.server, err = grpcapi.NewServer(n.store, grpcapi.ServerOptions{
+	opt := grpcapi.ServerOptions{
 		Limits: f.limits, Logger: n.log, Authenticate: n.auth.Authenticate, Credentials: grpcapi.Credentials(n.tls),
 		Tokens: n.tokens, Anchors: n.agent, Version: buildVersion(), OnCall: n.metrics.OnCall, OnRefused: n.metrics.OnRefused,
-	}); err != nil {
+	}
+	if n.traces != nil {
+		opt.TracerProvider = n.traces
+	}
+	if n.server, err = grpcapi.NewServer(n.store, opt); err != nil {
 		return err
 	}
 	n.metrics.Watch(n.server)
@@ -242,7 +254,7 @@ func (n *node) run(ctx context.Context) error {
 		serve("HTTP", n.web.Serve, n.http)
 	}
 	n.agent.Start()
-	n.log.Info("serving", "version", buildVersion(), "tokens", n.tokens.Usable(), "tls", n.tls != nil)
+	n.log.Info("serving", "version", buildVersion(), "tokens", n.tokens.Usable(), "tls", n.tls != nil, "traces", n.traces != nil)
 	n.notify("READY=1")
 	for {
 		select {
@@ -280,6 +292,13 @@ func (n *node) close() error {
 	if n.web != nil {
 		if err := n.web.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, http.ErrServerClosed) {
 			errs = append(errs, err)
+		}
+	}
+	if n.traces != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTraces)
+		defer cancel()
+		if err := n.traces.Shutdown(ctx); err != nil {
+			n.log.Warn("the last traces are lost", "err", err)
 		}
 	}
 	for _, l := range []net.Listener{n.grpc, n.http, n.private} {
