@@ -133,6 +133,15 @@ func TestNodeKilled(t *testing.T) {
 		})
 	}
 	way.passed(t, int64(total*3/4))
+	// What the node says that it has, it has after the kill too.
+	told := uint64(0)
+	for node := scalev1.NewNodeServiceClient(p.dial(t, p.read)); told < total/4; {
+		totals, err := node.GetTotals(t.Context(), &scalev1.GetTotalsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = totals.GetUnique()
+	}
 	way.hold()
 	p.kill(t)
 	small.Wait()
@@ -169,7 +178,10 @@ func TestNodeKilled(t *testing.T) {
 	}
 	// The small puts are so little that they do not matter here.
 	sent, missing := uint64(way.sent.Load()-before), total-min(kept, total)
-	t.Logf("the node kept %d bytes of %d; %d were sent then", kept, total, sent)
+	t.Logf("the node told of %d bytes and kept %d of %d; %d were sent then", told, kept, total, sent)
+	if kept < told {
+		t.Errorf("the node lost %d bytes that it had told of", told-kept)
+	}
 	if most := missing + clients<<20; sent > most {
 		t.Errorf("%d bytes were sent to a node that lacked %d", sent, missing)
 	}
