@@ -3,7 +3,6 @@ package store
 import (
 	"crypto/sha256"
 	"fmt"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -14,15 +13,7 @@ import (
 // goroutines: the ledger's part of many small puts.
 func BenchmarkCommit(b *testing.B) {
 	ctx := b.Context()
-	dir := filepath.Join(b.TempDir(), "store")
-	if err := Init(ctx, dir, InitOptions{}); err != nil {
-		b.Fatal(err)
-	}
-	s, err := Open(ctx, dir, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
+	s := newStore(b)
 	for _, names := range []int{1 << 30, 64} {
 		b.Run(fmt.Sprintf("names=%d", names), func(b *testing.B) {
 			var n atomic.Int64

@@ -16,15 +16,7 @@ import (
 
 // Requests that arrive while a commit is under way share the next one.
 func TestGroupCommit(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "store")
-	if err := Init(t.Context(), dir, InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(t.Context(), dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newStore(t)
 	const puts = 8
 	s.commitMu.Lock()
 	var wg sync.WaitGroup
@@ -72,20 +64,31 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
+// newStore opens an empty store, which is closed when the test ends.
+func newStore(t testing.TB) *Store {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := Init(t.Context(), dir, InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
 // A flush waits for the commit of those whom the one before has set free, and for those of
 // them who give up. An entry that is handed in is durable with its dataset, and the commit
 // does not write it again.
 func TestFlushAndCommitTakeTurns(t *testing.T) {
 	ctx := t.Context()
-	dir := filepath.Join(t.TempDir(), "store")
-	if err := Init(ctx, dir, InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(ctx, dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newStore(t)
 	put := func(name string) <-chan error {
 		done := make(chan error, 1)
 		go func() {
@@ -190,15 +193,7 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 // be signed again, and leave blocks that nothing reaches.
 func TestClaims(t *testing.T) {
 	ctx := t.Context()
-	dir := filepath.Join(t.TempDir(), "store")
-	if err := Init(ctx, dir, InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(ctx, dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newStore(t)
 	curator, err := s.curator()
 	if err != nil {
 		t.Fatal(err)
