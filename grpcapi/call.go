@@ -47,8 +47,8 @@ const (
 	waitsSend          // for its caller to take what was sent
 )
 
-// end ends the call for a reason of the node's. The caller is told at once; its handler
-// finds its context at an end, and so do reading and writing.
+// end ends the call for a reason of the node's. Its handler finds its context at an end, and
+// so do reading and writing; see Server.run for when the caller is told.
 func (c *call) end(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,10 +65,24 @@ func (c *call) cause() error {
 	return c.why
 }
 
-func (c *call) wait(k waitKind) {
+// wait says that the call waits for its caller now. It returns why it must not: a call that
+// was ended reads no more, and writes only what it has done.
+func (c *call) wait(k waitKind) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil && (k == waitsRecv || !c.method.lasting) {
+		return c.why
+	}
 	c.waits, c.since = k, c.s.now()
-	c.mu.Unlock()
+	return nil
+}
+
+// settles reports whether the handler of a call that was ended comes to an end by itself,
+// and may have done by then what it was called for.
+func (c *call) settles() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.method.lasting && c.waits != waitsRecv
 }
 
 // moved says that the call waits no more, and that n bytes were moved.
@@ -119,7 +133,9 @@ func (s *stream) Context() context.Context { return s.c.ctx }
 // RecvMsg implements grpc.ServerStream.
 func (s *stream) RecvMsg(m any) error {
 	var r received
-	s.c.wait(waitsRecv)
+	if err := s.c.wait(waitsRecv); err != nil {
+		return err
+	}
 	err := s.ServerStream.RecvMsg(&r)
 	s.c.moved(r.data.Len())
 	defer r.data.Free()
@@ -143,12 +159,15 @@ func (s *stream) RecvMsg(m any) error {
 
 // SendMsg implements grpc.ServerStream.
 func (s *stream) SendMsg(m any) error {
-	e, err := encode(s.c.ctx, s.c.account, m, s.c.s.lim.MessageBytes)
+	e, err := encode(s.c.ctx, s.c.account, m, s.c.s.lim.MessageBytes, !s.c.method.lasting)
 	if err != nil {
 		return err
 	}
 	n := e.data.Len()
-	s.c.wait(waitsSend)
+	if err := s.c.wait(waitsSend); err != nil {
+		e.data.Free()
+		return err
+	}
 	err = s.ServerStream.SendMsg(e)
 	s.c.moved(n)
 	if err != nil {

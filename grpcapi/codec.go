@@ -88,7 +88,7 @@ func unmarshal(b []byte, m proto.Message) error {
 
 // encode makes v, a message of at most that many bytes or an encoded one, ready to be sent,
 // once there is room for it.
-func encode(ctx context.Context, a *account, v any, most int) (*encoded, error) {
+func encode(ctx context.Context, a *account, v any, most int, admit bool) (*encoded, error) {
 	if e, ok := v.(*encoded); ok {
 		return e, nil
 	}
@@ -101,8 +101,10 @@ func encode(ctx context.Context, a *account, v any, most int) (*encoded, error) 
 	if size > most {
 		return nil, fmt.Errorf("%w: an answer of %d bytes, a message has at most %d", ErrLimit, size, most)
 	}
-	if err := a.admit(ctx, answers.size(size)+answerSlack); err != nil {
-		return nil, err
+	if admit {
+		if err := a.admit(ctx, answers.size(size)+answerSlack); err != nil {
+			return nil, err
+		}
 	}
 	buf := answers.take(size)
 	if _, err := opt.MarshalAppend(buf.all[:0], m); err != nil {

@@ -159,6 +159,9 @@ func (s *Server) begin(c *call) error {
 	if s.closing.Load() {
 		return ErrClosing
 	}
+	if v := c.who.Void; v != nil && v.Err() != nil {
+		return context.Cause(v) // since he was asked who he is; see endVoid
+	}
 	s.calls[c] = struct{}{}
 	s.running.Add(1)
 	return nil
@@ -176,7 +179,8 @@ func (s *Server) end(c *call) {
 }
 
 // run calls the handler. When the node ends the call the caller is told without waiting
-// for the handler, which finds that it can neither read nor write any more.
+// for the handler, which finds that it can neither read nor write any more; but where it may
+// be recording something he is told what became of that.
 func (s *Server) run(c *call, leave func(), handler func() error) error {
 	if c.who.Void != nil {
 		stop := context.AfterFunc(c.who.Void, func() { c.end(context.Cause(c.who.Void)) })
@@ -196,7 +200,22 @@ func (s *Server) run(c *call, leave func(), handler func() error) error {
 	case err := <-done:
 		return err
 	case <-c.killed:
+		if c.settles() {
+			return <-done
+		}
 		return c.cause()
+	}
+}
+
+// endVoid ends the calls of those who are not let in any more. When it returns none of them is
+// under way with its context, which Identity.Void does not promise.
+func (s *Server) endVoid() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.calls {
+		if v := c.who.Void; v != nil && v.Err() != nil {
+			c.end(context.Cause(v))
+		}
 	}
 }
 

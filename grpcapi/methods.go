@@ -34,6 +34,9 @@ type method struct {
 	endless bool
 	// audited calls are logged also when all is well.
 	audited bool
+	// lasting calls leave something that stays. What they did is told also when they have been
+	// ended meanwhile, and when there is little room for answers.
+	lasting bool
 }
 
 const (
@@ -52,7 +55,7 @@ const (
 // methods is the one table of what each method needs. A method that is not in it cannot be
 // called.
 var methods = map[string]method{
-	scalev1.DatasetService_Put_FullMethodName:          {scope: write, kind: kindWrite, request: mostMessage},
+	scalev1.DatasetService_Put_FullMethodName:          {scope: write, kind: kindWrite, request: mostMessage, lasting: true},
 	scalev1.DatasetService_Get_FullMethodName:          {scope: read, kind: kindStream},
 	scalev1.DatasetService_GetTree_FullMethodName:      {scope: read, kind: kindStream},
 	scalev1.DatasetService_Stat_FullMethodName:         {scope: read},
@@ -60,16 +63,16 @@ var methods = map[string]method{
 	scalev1.DatasetService_ListDatasets_FullMethodName: {scope: read},
 	scalev1.DatasetService_ListVersions_FullMethodName: {scope: read},
 	scalev1.DatasetService_ListTree_FullMethodName:     {scope: read},
-	scalev1.DatasetService_Remove_FullMethodName:       {scope: write, audited: true},
+	scalev1.DatasetService_Remove_FullMethodName:       {scope: write, audited: true, lasting: true},
 	scalev1.DatasetService_ExportCar_FullMethodName:    {scope: read, kind: kindStream},
 
 	scalev1.BlockService_FindMissing_FullMethodName: {scope: write, request: maxFindRequest},
 	scalev1.BlockService_Upload_FullMethodName:      {scope: write, kind: kindWrite, request: mostMessage},
-	scalev1.BlockService_Commit_FullMethodName:      {scope: write, kind: kindWrite, request: mostMessage},
+	scalev1.BlockService_Commit_FullMethodName:      {scope: write, kind: kindWrite, request: mostMessage, lasting: true},
 
 	scalev1.CuratorService_ListCurators_FullMethodName:  {scope: read},
-	scalev1.CuratorService_AddCurator_FullMethodName:    {scope: admin, audited: true},
-	scalev1.CuratorService_RemoveCurator_FullMethodName: {scope: admin, audited: true},
+	scalev1.CuratorService_AddCurator_FullMethodName:    {scope: admin, audited: true, lasting: true},
+	scalev1.CuratorService_RemoveCurator_FullMethodName: {scope: admin, audited: true, lasting: true},
 
 	scalev1.LedgerService_GetHead_FullMethodName:             {scope: read},
 	scalev1.LedgerService_GetEntry_FullMethodName:            {scope: read},
@@ -86,17 +89,17 @@ var methods = map[string]method{
 	scalev1.AnchorService_ListChains_FullMethodName:       {scope: read},
 	scalev1.AnchorService_ListAnchors_FullMethodName:      {scope: read},
 	scalev1.AnchorService_GetReceipts_FullMethodName:      {scope: read},
-	scalev1.AnchorService_AnchorNow_FullMethodName:        {scope: admin, audited: true},
+	scalev1.AnchorService_AnchorNow_FullMethodName:        {scope: admin, audited: true, lasting: true},
 	scalev1.AnchorService_WatchAnchors_FullMethodName:     {scope: read, kind: kindStream, endless: true},
 	scalev1.AnchorService_GetConfiguration_FullMethodName: {scope: admin, audited: true},
-	scalev1.AnchorService_ConfigureChain_FullMethodName:   {scope: admin, audited: true},
+	scalev1.AnchorService_ConfigureChain_FullMethodName:   {scope: admin, audited: true, lasting: true},
 
 	scalev1.NodeService_GetInfo_FullMethodName:     {scope: read},
 	scalev1.NodeService_GetTotals_FullMethodName:   {scope: read},
 	scalev1.NodeService_Check_FullMethodName:       {scope: admin, kind: kindStream, audited: true},
-	scalev1.NodeService_CreateToken_FullMethodName: {scope: admin, audited: true},
+	scalev1.NodeService_CreateToken_FullMethodName: {scope: admin, audited: true, lasting: true},
 	scalev1.NodeService_ListTokens_FullMethodName:  {scope: admin},
-	scalev1.NodeService_RevokeToken_FullMethodName: {scope: admin, audited: true},
+	scalev1.NodeService_RevokeToken_FullMethodName: {scope: admin, audited: true, lasting: true},
 
 	// Whoever watches over the node need not have a token.
 	healthpb.Health_Check_FullMethodName: {scope: none},

@@ -159,5 +159,7 @@ func (n *nodes) RevokeToken(_ context.Context, req *scalev1.RevokeTokenRequest) 
 	if err := ts.Revoke(req.GetName()); err != nil {
 		return nil, err
 	}
+	n.endVoid()
+	n.store.Settle()
 	return &scalev1.RevokeTokenResponse{}, nil
 }

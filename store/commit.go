@@ -34,6 +34,7 @@ type draft struct {
 // A commitRequest is committed whole or not at all. It is one of three: datasets,
 // the removal of a name, or a change of policy.
 type commitRequest struct {
+	ctx     context.Context // of who asks
 	drafts  []draft
 	remove  string
 	policy  *policyChange
@@ -70,7 +71,7 @@ func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, erro
 		s.expect(r)
 		s.signAhead(ctx, r)
 	}
-	r.turn = make(chan bool, 1)
+	r.ctx, r.turn = ctx, make(chan bool, 1)
 	s.queueMu.Lock()
 	s.queue = append(s.queue, r)
 	s.arrived(r)
@@ -84,8 +85,7 @@ func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, erro
 		s.gather()
 		s.commitMu.Lock()
 		group := s.takeGroup() // begins with r
-		// From here on the commit goes through even when the caller has gone: others
-		// may share it.
+		// The commit goes through even when the caller has gone: others may share it.
 		s.commitGroup(context.WithoutCancel(ctx), group)
 		s.commitMu.Unlock()
 		s.writer.release()
@@ -208,7 +208,11 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 	st := s.newStage()
 	for _, r := range group {
 		mark := st.mark()
-		if err := st.request(ctx, r); err != nil {
+		err := r.ctx.Err() // from here on it counts no more: what is recorded is told
+		if err == nil {
+			err = st.request(ctx, r)
+		}
+		if err != nil {
 			// This request alone is refused; the others go on without it.
 			st.undo(mark)
 			r.done, r.results, r.err = true, nil, err
@@ -235,6 +239,15 @@ func (s *Store) commitGroup(ctx context.Context, group []*commitRequest) {
 		}
 		r.done = true
 	}
+}
+
+// Settle waits for the commit that is under way, if there is one, and returns the size of the
+// tree: what was asked for with a context that had ended before Settle was called is not
+// recorded afterwards.
+func (s *Store) Settle() int64 {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	return s.published.Load().checkpoint.Size
 }
 
 // publish lets readers see a tree, and wakes those that follow the ledger. It is called

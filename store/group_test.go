@@ -64,6 +64,47 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
+// What waits for a commit when its caller gives up is not recorded, be it the first or one
+// that waits behind it; the others are.
+func TestCommitGaveUp(t *testing.T) {
+	s := newStore(t)
+	const puts = 6
+	gaveUp := errors.New("gave up")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.commitMu.Lock()
+	errs := make([]error, puts)
+	var wg sync.WaitGroup
+	for i := range puts {
+		wg.Go(func() {
+			ctx := ctx // of every other
+			if i%2 == 1 {
+				ctx = t.Context()
+			}
+			_, errs[i] = s.Put(ctx, []Input{{Name: fmt.Sprint(i), Reader: strings.NewReader(fmt.Sprint(i))}}, PutOptions{})
+		})
+		for queued := 0; queued <= i; runtime.Gosched() {
+			s.queueMu.Lock()
+			queued = len(s.queue)
+			s.queueMu.Unlock()
+		}
+	}
+	cancel(gaveUp)
+	s.commitMu.Unlock()
+	wg.Wait()
+	if size := s.Settle(); size != 1+puts/2 {
+		t.Errorf("%d entries, want %d", size, 1+puts/2)
+	}
+	for i, err := range errs {
+		_, found := s.Resolve(t.Context(), fmt.Sprint(i))
+		if i%2 == 1 && (err != nil || found != nil) {
+			t.Errorf("put %d, whose caller waits: %v, %v", i, err, found)
+		}
+		if i%2 == 0 && (!errors.Is(err, context.Canceled) || !errors.Is(found, ErrNotFound)) {
+			t.Errorf("put %d, whose caller gave up: %v, %v", i, err, found)
+		}
+	}
+}
+
 // newStore opens an empty store, which is closed when the test ends.
 func newStore(t testing.TB) *Store {
 	t.Helper()

@@ -54,7 +54,8 @@ func (s *Store) changePolicy(ctx context.Context, c policyChange, signer Signer)
 	if err != nil {
 		return PolicyInfo{}, false, err
 	}
-	p, err := s.Policy(ctx)
+	// The caller may have gone meanwhile, and what is recorded is told all the same.
+	p, err := s.Policy(context.WithoutCancel(ctx))
 	return p, r.changed, err
 }
 
