@@ -239,13 +239,9 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.URL.Path == "/openapi.json":
-		if h.mayRead(w, r, c) {
-			writeOpenAPI(w)
-		}
+		h.read(w, r, c, http.HandlerFunc(writeOpenAPI))
 	case r.URL.Path == "/metrics" && h.o.Metrics != nil:
-		if h.mayRead(w, r, c) {
-			h.o.Metrics.ServeHTTP(w, r)
-		}
+		h.read(w, r, c, h.o.Metrics)
 	default:
 		h.call(w, r, c)
 	}
@@ -265,6 +261,7 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 		return
 	}
 	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
+	conn.known(id)
 	defer conn.enter()()
 	leave, err := h.enter(id.key(c.addr))
 	if err != nil {
@@ -334,12 +331,12 @@ func (h *HTTP) logPanic(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// mayRead answers callers who lack the scope read, and reports whether the caller has it.
-func (h *HTTP) mayRead(w http.ResponseWriter, r *http.Request, c caller) bool {
+// read lets a handler answer, or refuses callers who lack the scope read.
+func (h *HTTP) read(w http.ResponseWriter, r *http.Request, c caller, answer http.Handler) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.refuse(w, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
-		return false
+		return
 	}
 	id, err := h.o.Auth.identify(c, r.Header.Values("Authorization"))
 	if err == nil && id.Scope < scalev1.Scope_SCOPE_READ {
@@ -347,9 +344,12 @@ func (h *HTTP) mayRead(w http.ResponseWriter, r *http.Request, c caller) bool {
 	}
 	if err != nil {
 		h.refuse(w, err)
-		return false
+		return
 	}
-	return true
+	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
+	conn.known(id)
+	defer conn.enter()()
+	answer.ServeHTTP(w, r)
 }
 
 func (h *HTTP) ready(w http.ResponseWriter) {

@@ -265,7 +265,7 @@ func writeError(w http.ResponseWriter, err error) {
 	w.Write(append(b, '\n')) // a caller who is gone needs no answer
 }
 
-func writeOpenAPI(w http.ResponseWriter) {
+func writeOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(openAPI)
 }

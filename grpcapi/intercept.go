@@ -75,18 +75,22 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		return err
 	})
 	if err == nil {
-		conn := c.account.conn // that of the HTTP request, where there is one
-		if !c.account.web {
-			conn = c.conn
-		}
-		conn.known(c.who)
-		defer conn.enter()()
+		defer c.from().enter()()
 		if !c.account.web {
 			c.account.who = c.key()
 		}
 		err = s.run(c, leave, func() error { return s.recover(srv, &stream{ss, c}, info, handler) })
 	}
 	return s.finish(c, err)
+}
+
+// from returns the connection that the call came by: that of the HTTP request, where there is
+// one.
+func (c *call) from() *limitedConn {
+	if c.account.web {
+		return c.account.conn
+	}
+	return c.conn
 }
 
 // key is whom the call counts for.
@@ -103,7 +107,7 @@ func (id *Identity) key(address string) string {
 	switch {
 	case id.Scope == none:
 		return stranger
-	case id.Scope <= read && address != "": // only the address tells them apart
+	case id.Anonymous && address != "": // only the address tells them apart
 		return id.Name + " " + hostOf(address)
 	}
 	return id.Name
@@ -116,7 +120,10 @@ func (s *Server) admit(c *call) (leave func(), err error) {
 		return nil, fmt.Errorf("%s is not offered: %w", c.name, ErrScope)
 	}
 	// Who calls what anyone may call is asked too, and need not be known.
-	c.who, err = s.opt.Authenticate(c.ctx)
+	if c.who, err = s.opt.Authenticate(c.ctx); err == nil {
+		// Now, and not once there is room: whom a full node knows it treats better.
+		c.from().known(c.who)
+	}
 	if c.method.scope != none {
 		if err != nil {
 			if _, ok := classOf(err); !ok {

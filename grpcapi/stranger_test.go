@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -70,4 +73,88 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 			t.Errorf("info for a caller who is known: %v", err)
 		}
 	}
+}
+
+// Whoever shows who he is counts as known though there is no room for his call.
+func TestKnownWhereThereIsNoRoom(t *testing.T) {
+	n := newRawNode(t, func(n *rawNode) {
+		n.opt.Authenticate = knownByName
+		n.opt.Limits.Calls = 8
+	})
+	for _, who := range []string{"a", "b"} {
+		for {
+			leave, err := n.srv.gate.enter(who, kindShort, false)
+			if err != nil {
+				break
+			}
+			defer leave()
+		}
+	}
+	_, err := n.node.GetInfo(metadata.AppendToOutgoingContext(n.ctx, "name", "mine"), &scalev1.GetInfoRequest{})
+	refused(t, "a full node", err, isLimit)
+	n.srv.conns.mu.Lock()
+	defer n.srv.conns.mu.Unlock()
+	if len(n.srv.conns.all) != 1 {
+		t.Fatalf("%d connections, want 1", len(n.srv.conns.all))
+	}
+	for c := range n.srv.conns.all {
+		if c.stranger.Load() || c.place.who != "mine" {
+			t.Errorf("the connection is a stranger's: %v, of %q", c.stranger.Load(), c.place.who)
+		}
+	}
+}
+
+// Callers who have shown nothing are told apart by their addresses, others by their names:
+// one token has one share, from wherever it is used.
+func TestKey(t *testing.T) {
+	token, anybody := Identity{Name: "token t", Scope: read}, Identity{Name: "anonymous", Scope: read, Anonymous: true}
+	for _, c := range []struct {
+		a, b string
+		same bool
+		of   Identity
+	}{
+		{"192.0.2.1:1", "198.51.100.1:1", true, token},
+		{"192.0.2.1:1", "192.0.2.1:2", true, anybody},
+		{"192.0.2.1:1", "198.51.100.1:1", false, anybody},
+	} {
+		if same := c.of.key(c.a) == c.of.key(c.b); same != c.same {
+			t.Errorf("%s from %s and %s: one caller %v, want %v", c.of.Name, c.a, c.b, same, c.same)
+		}
+	}
+}
+
+// A connection over which metrics are read with a token is kept when connections without one
+// flood the port.
+func TestMetricsThroughFlood(t *testing.T) {
+	n := newWebNode(t, Limits{}, func(o *HTTPOptions) {
+		o.Connections = 8
+		o.Anonymous = scalev1.Scope_SCOPE_UNSPECIFIED
+	})
+	token := mustCreate(t, n.tokens, "scraper", read, time.Time{})
+	address := strings.TrimPrefix(n.base, "http://")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func() {
+		t.Helper()
+		fmt.Fprintf(c, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", token)
+		if code, _ := answerOn(t, c); code != http.StatusOK {
+			t.Fatalf("status %d", code)
+		}
+	}
+	ask()
+	var closed []net.Conn
+	for i := range 20 {
+		closed = append(closed, dialFrom(t, fmt.Sprint("127.0.9.", i+1), address))
+	}
+	// One of them has been closed: the port has come to all before it.
+	if err := closed[0].SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := closed[0].Read(make([]byte, 1)); err == nil {
+		t.Error("a stranger is answered")
+	}
+	ask()
 }

@@ -88,8 +88,10 @@ func (s *Store) commit(ctx context.Context, r *commitRequest) ([]PutResult, erro
 		// The commit goes through even when the caller has gone: others may share it.
 		s.commitGroup(context.WithoutCancel(ctx), group)
 		s.commitMu.Unlock()
-		s.writer.release()
+		// In this order: who gives up while there is a committer leaves it to him to release a
+		// flush that waits, also one that came to wait meanwhile.
 		s.nextTurn()
+		s.writer.release()
 		for _, other := range group[1:] {
 			other.turn <- false
 		}
