@@ -25,8 +25,9 @@ var (
 	ErrTrust = errors.New("no TLS with the node that both ends trust")
 	// ErrLater: the node turns calls away for now, and still did after several tries.
 	ErrLater = errors.New("node has no time")
-	// ErrOutcome: the connection broke before the node had said whether it recorded what it
-	// was told to. The history of the name, or the policy, tells.
+	// ErrOutcome: the node was told to record something, and did not say, or not in words that
+	// make sense, whether it did: the connection broke, or the caller did not wait. The history
+	// of the name tells, or the policy.
 	ErrOutcome = errors.New("not known whether it was recorded")
 	// ErrNode: the node sent something that contradicts itself, the API or what was asked
 	// for. Nothing of it was used.

@@ -333,43 +333,65 @@ func (p *clientPut) dataset(ctx context.Context, u *uploader, s *clientSet, prog
 // already is then found unchanged.
 func (p *clientPut) commit() ([]store.PutResult, error) {
 	pt := patience{c: p.c}
+	doubt := false // a try told the node all, and the node did not tell what it did
 	for {
-		res, callErr, err := p.commitOnce()
-		if callErr == nil {
-			return res, err
+		t := p.commitOnce()
+		err := t.err
+		if err == nil && t.callErr == nil {
+			return t.res, nil
 		}
-		if err = pt.again(p.ctx, callErr); errors.Is(err, ErrUnreachable) && !p.sets[0].in.Heal {
+		if t.told && !saidByNode(t.callErr) {
+			doubt = !p.sets[0].in.Heal
+			if t.callErr != nil {
+				t.callErr = broken(t.callErr)
+			}
+		}
+		if t.callErr != nil {
+			if err = pt.again(p.ctx, t.callErr); err == nil {
+				continue
+			}
+		}
+		if doubt {
 			err = fmt.Errorf("%w: %w", ErrOutcome, err)
 		}
-		if err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 }
 
-func (p *clientPut) commitOnce() (res []store.PutResult, callErr, err error) {
+// A commitTry is what became of a try to commit.
+type commitTry struct {
+	res     []store.PutResult
+	told    bool  // to the end, so that the node may have recorded it
+	callErr error // what the call ended with
+	err     error // without the call, or after its answer
+}
+
+func (p *clientPut) commitOnce() (t commitTry) {
 	ctx, idle := watchIdle(p.ctx)
 	defer idle.stop()
 	s, err := p.c.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, scalev1.BlockService_Commit_FullMethodName, grpc.ForceCodecV2(wireCodec{}))
 	if err != nil {
-		return nil, idle.cause(err), nil
+		return commitTry{callErr: idle.cause(err)}
 	}
 	err = p.sendSets(s, idle)
 	if err != nil && err != io.EOF { // of EOF, RecvMsg has the reason
-		return nil, nil, err
+		return commitTry{err: err}
 	}
 	if err == nil {
+		t.told = true
 		if err := s.CloseSend(); err != nil {
-			return nil, idle.cause(err), nil
+			t.callErr = idle.cause(err)
+			return t
 		}
 	}
 	idle.wait()
 	var r scalev1.CommitResponse
 	if err := s.RecvMsg(&r); err != nil {
-		return nil, idle.cause(err), nil
+		t.callErr = idle.cause(err)
+		return t
 	}
-	res, err = p.results(&r)
-	return res, nil, err
+	t.res, t.err = p.results(&r)
+	return t
 }
 
 // sendSets sends the datasets. io.EOF says that the call has ended.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,6 +35,30 @@ func callError(ctx context.Context, err error) error {
 		return nodeErrorf("%w", failed)
 	}
 	return failed
+}
+
+// saidByNode reports whether the error of a call is the node's own, which knows what it has
+// done: the transport, or somebody on the way, does not.
+func saidByNode(err error) bool {
+	st, ok := status.FromError(err)
+	if !ok || err == nil {
+		return false
+	}
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return true
+		}
+	}
+	return st.Code() == codes.Unimplemented // of a node that does not know the call
+}
+
+// broken makes of an error that is not the node's own that the connection broke, which it did
+// somewhere, whatever its code.
+func broken(err error) error {
+	if errors.Is(err, ErrUnreachable) || status.Code(err) == codes.Unavailable {
+		return err
+	}
+	return fmt.Errorf("%w: %v", ErrUnreachable, err)
 }
 
 // A patience decides how often a call is repeated.
@@ -167,8 +192,8 @@ func once[Req, Resp any](ctx context.Context, c *Client, call clientCall[Req, Re
 		if err == nil {
 			return resp, nil
 		}
-		if failed := callError(ctx, err); errors.Is(failed, ErrUnreachable) {
-			return resp, fmt.Errorf("%w: %w", ErrOutcome, failed)
+		if !saidByNode(err) {
+			return resp, fmt.Errorf("%w: %w", ErrOutcome, callError(ctx, broken(err)))
 		}
 		if err := p.again(ctx, err); err != nil {
 			return resp, err

@@ -3,13 +3,18 @@ package grpcapi
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
 )
 
 // putHello puts a file of five bytes.
@@ -110,5 +115,58 @@ func TestRevokeSettles(t *testing.T) {
 	}
 	if size := n.store.Settle(); size != 2 {
 		t.Errorf("%d entries, want 2", size)
+	}
+}
+
+// A put that the node has recorded, while its answer was lost or changed on the way, is done
+// again and found unchanged; where it cannot be, its error does not say that nothing was
+// recorded.
+func TestPutOutcome(t *testing.T) {
+	n := startClientNode(t)
+	proxy := startGRPCProxy(t, n.addr)
+	c := n.dial(proxy.addr)
+	commit := scalev1.BlockService_Commit_FullMethodName
+	put := func(ctx context.Context, name string) ([]store.PutResult, error) {
+		return c.Put(ctx, []store.Input{{Name: name, Reader: strings.NewReader(name)}}, store.PutOptions{})
+	}
+	recorded := func(name string) bool {
+		_, err := n.store.Resolve(t.Context(), name)
+		return err == nil
+	}
+	for _, code := range []codes.Code{codes.Internal, codes.Unknown, codes.DeadlineExceeded, codes.Canceled, codes.Aborted} {
+		var lost atomic.Bool
+		proxy.set(func(method string, _ int, b []byte) ([][]byte, error) {
+			if method == commit && lost.CompareAndSwap(false, true) {
+				return nil, status.Error(code, "from somebody on the way")
+			}
+			return [][]byte{b}, nil
+		}, nil)
+		res, err := put(t.Context(), code.String())
+		if err != nil || !res[0].Unchanged || !lost.Load() {
+			t.Errorf("%v: %+v, %v", code, res, err)
+		}
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	proxy.set(func(method string, _ int, b []byte) ([][]byte, error) {
+		if method == commit {
+			cancel()
+			return nil, status.Error(codes.Internal, "from somebody on the way")
+		}
+		return [][]byte{b}, nil
+	}, nil)
+	if _, err := put(ctx, "gone"); !errors.Is(err, ErrOutcome) || errors.Is(err, ErrNode) || !recorded("gone") {
+		t.Errorf("a caller who does not wait: %v, recorded %v", err, recorded("gone"))
+	}
+
+	proxy.set(onlyThat(t, commit, func(_ int, r *scalev1.CommitResponse) { r.Results[0].Dataset.Cid = "b" }), nil)
+	if _, err := put(t.Context(), "changed"); !errors.Is(err, ErrOutcome) || !errors.Is(err, ErrNode) || !recorded("changed") {
+		t.Errorf("an answer that makes no sense: %v, recorded %v", err, recorded("changed"))
+	}
+
+	proxy.set(nil, nil)
+	if _, err := put(t.Context(), "a\x00"); err == nil || errors.Is(err, ErrOutcome) {
+		t.Errorf("what the node refuses: %v", err)
 	}
 }
