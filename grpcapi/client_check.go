@@ -25,6 +25,7 @@ func (c *Client) Check(ctx context.Context, o check.Options) (check.Summary, err
 	if err != nil {
 		return check.Summary{}, callError(ctx, err)
 	}
+	var found check.Summary // of the findings
 	for {
 		r, err := s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -39,6 +40,12 @@ func (c *Client) Check(ctx context.Context, o check.Options) (check.Summary, err
 			if err != nil {
 				return check.Summary{}, err
 			}
+			switch f.Severity {
+			case check.Error:
+				found.Errors++
+			case check.Warning:
+				found.Warnings++
+			}
 			if o.Report != nil {
 				o.Report(f)
 			}
@@ -48,6 +55,10 @@ func (c *Client) Check(ctx context.Context, o check.Options) (check.Summary, err
 			}
 		case r.GetSummary() != nil:
 			m := r.GetSummary()
+			// Of many of one kind only the first are told, and all are counted.
+			if found.Errors > m.GetErrors() || found.Warnings > m.GetWarnings() {
+				return check.Summary{}, nodeErrorf("a check of %d errors and %d warnings that counts %d and %d", found.Errors, found.Warnings, m.GetErrors(), m.GetWarnings())
+			}
 			return check.Summary{
 				Rows: m.GetRows(), Entries: m.GetEntries(), Datasets: m.GetDatasets(), Packs: int(m.GetPacks()), Frames: m.GetFrames(),
 				Chunks: m.GetChunks(), Plain: m.GetPlain(), Garbage: m.GetGarbage(), Read: m.GetRead(),
