@@ -104,7 +104,7 @@ func TestCurators(t *testing.T) {
 // A client signs its own entries: what the node finds must be what they say.
 func TestSignedEntries(t *testing.T) {
 	n := newRawNode(t, nil)
-	key, stranger := testKey(7), testKey(8)
+	key, other, stranger := testKey(7), testKey(9), testKey(8)
 	if _, err := n.curators.AddCurator(n.ctx, &scalev1.AddCuratorRequest{Curator: public(key)}); err != nil {
 		t.Fatal(err)
 	}
@@ -203,12 +203,26 @@ func TestSignedEntries(t *testing.T) {
 	if e, err := ledger.ParseEntry(got.GetEntry().GetBlock()); err != nil || e.CheckSignature(n.store.LogID()) != nil || !bytes.Equal(e.Curator[:], public(key)) {
 		t.Errorf("%v, %v", e, err)
 	}
+	// The same data is unchanged for the curator who has signed, and is signed anew by another.
+	changed := func(e *ledger.Entry) { e.Parents = []cid.Cid{cid.MustParse(mine.GetEntryCid())} }
+	resp, err = commit(n.sign(entry("mine", changed), key))
+	if err != nil || !resp.GetResults()[0].GetUnchanged() || resp.GetResults()[0].GetDataset().GetEntry() != mine.GetEntry() {
+		t.Errorf("%v, %v", resp, err)
+	}
+	if _, err := n.curators.AddCurator(n.ctx, &scalev1.AddCuratorRequest{Curator: public(other)}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err = commit(n.sign(entry("mine", changed), other))
+	if err != nil || resp.GetResults()[0].GetUnchanged() || !bytes.Equal(resp.GetResults()[0].GetDataset().GetCurator(), public(other)) {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	mine = resp.GetResults()[0].GetDataset()
 	// The same dataset as another name's, by its CID alone; then its removal.
 	resp, err = n.commit(commitHeader(&scalev1.CommitHeader{Name: "third", Known: true, Cid: d.GetCid()}), commitSigned(n.sign(entry("third", same), key)))
 	if err != nil || !bytes.Equal(resp.GetResults()[0].GetDataset().GetCurator(), public(key)) {
 		t.Errorf("%v, %v", resp, err)
 	}
-	gone := &ledger.Entry{Kind: ledger.KindRemoval, Name: "mine", Previous: mine.GetEntry(), Policy: 1, Time: time.Unix(1e9, 0)}
+	gone := &ledger.Entry{Kind: ledger.KindRemoval, Name: "mine", Previous: mine.GetEntry(), Policy: n.policy().GetEntry(), Time: time.Unix(1e9, 0)}
 	_, err = n.datasets.Remove(n.ctx, &scalev1.RemoveRequest{Name: "mine", SignedEntry: n.sign(gone, stranger)})
 	refused(t, "a stranger", err, scalev1.ErrorReason_ERROR_REASON_NOT_ADMITTED)
 	removed, err := n.datasets.Remove(n.ctx, &scalev1.RemoveRequest{Name: "mine", SignedEntry: n.sign(gone, key)})

@@ -186,7 +186,7 @@ type Dataset struct {
 // A PutResult says what became of one Input.
 type PutResult struct {
 	Dataset
-	Unchanged bool // the newest version was this very dataset; nothing was appended
+	Unchanged bool // the newest version was this very dataset, of the curator asked for; nothing was appended
 	TreeSize  int64
 	Unread    uint64 // plain bytes of files that were not read again: see Input.Rescan
 	Skipped   []Skipped

@@ -26,7 +26,7 @@ type draft struct {
 	kind    dag.Kind
 	parents []int64
 	added   tally
-	curator Signer // nil is that of the request
+	curator Signer // who was asked for; nil is that of the request
 
 	ahead *signedAhead // made before the draft is queued; nil if that did not work
 }

@@ -19,7 +19,8 @@ import (
 // the signed checkpoint and the high-water mark. When it fails or ctx ends, the
 // ledger is as it was; chunks that were already stored are found again by the next
 // put of the same data. Putting under a name whose newest version is this very
-// dataset appends nothing and reports it as Unchanged.
+// dataset, signed by the curator that is asked for if one is, appends nothing and
+// reports it as Unchanged.
 //
 // Any number of puts may be under way: they share what they write with, and a slow
 // reader holds up its own put only. Put returns when the readers do: a Read that blocks
@@ -89,6 +90,9 @@ func (s *Store) put(ctx context.Context, in []Input, o PutOptions) ([]PutResult,
 			if ds != nil {
 				r.drafts[i] = ds.draft()
 				walked = walked || ds.in.Path != ""
+			}
+			if d := &r.drafts[i]; d.curator == nil {
+				d.curator = o.Curator
 			}
 		}
 		if err := s.depositAhead(ctx, d, r); err != nil {

@@ -117,6 +117,45 @@ func TestSignedElsewhere(t *testing.T) {
 	h.check()
 }
 
+// A curator who is asked for signs, though the newest version is the same of another one.
+func TestUnchangedOfCurator(t *testing.T) {
+	h := newHarness(t, store.Options{})
+	key, second := h.admit("publisher"), h.admit("second")
+	own := h.mustPut(stream("d", text(1, 50_000)))[0]
+	put := func(o store.PutOptions, in store.Input) store.PutResult {
+		t.Helper()
+		res, err := h.s.Put(h.ctx, []store.Input{in}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res[0]
+	}
+	again := func() store.Input { return stream("d", text(1, 50_000)) }
+	known := func() store.Input { return store.Input{Name: "d", Known: own.CID} }
+	in := again()
+	in.Curator = second
+	for i, c := range []struct {
+		res       store.PutResult
+		curator   ledger.CuratorKey
+		version   int
+		unchanged bool
+	}{
+		{put(store.PutOptions{}, again()), own.Curator, 1, true},
+		{put(store.PutOptions{Curator: key}, again()), key.Curator(), 2, false},
+		{put(store.PutOptions{Curator: key}, again()), key.Curator(), 2, true},
+		{put(store.PutOptions{Curator: key}, known()), key.Curator(), 2, true},
+		{put(store.PutOptions{}, again()), key.Curator(), 2, true}, // nobody was asked for
+		{put(store.PutOptions{Curator: second}, known()), second.Curator(), 3, false},
+		{put(store.PutOptions{Curator: key}, again()), key.Curator(), 4, false},
+		{put(store.PutOptions{Curator: key}, in), second.Curator(), 5, false}, // the input's counts
+	} {
+		if c.res.Curator != c.curator || c.res.Version != c.version || c.res.Unchanged != c.unchanged || c.res.CID != own.CID {
+			t.Errorf("put %d: %+v, want version %d of %v, unchanged %t", i, c.res, c.version, c.curator, c.unchanged)
+		}
+	}
+	h.check()
+}
+
 func TestSignedElsewhereRefused(t *testing.T) {
 	h := newHarness(t, store.Options{})
 	key := h.admit("publisher")

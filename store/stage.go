@@ -110,7 +110,8 @@ func (st *stage) dataset(ctx context.Context, d *draft, curator Signer) (PutResu
 }
 
 // compose returns the entry of a draft, yet to be signed, and the one that it follows
-// under its name, if any. The entry is nil if the newest version is this very dataset.
+// under its name, if any. The entry is nil if the newest version is this very dataset, and
+// of the curator that was asked for, if one was.
 func (st *stage) compose(ctx context.Context, d *draft) (e *ledger.Entry, prev *nameEntry, err error) {
 	parents := make([]cid.Cid, 0, len(d.parents)+1)
 	if prev, err = st.newestOf(ctx, d.name); err != nil {
@@ -135,7 +136,8 @@ func (st *stage) compose(ctx context.Context, d *draft) (e *ledger.Entry, prev *
 		}
 	}
 	if follows && !fresh && prev.entry.Root == d.tree.Root && dag.Hash(prev.entry.Commitment) == d.tree.Commitment &&
-		prev.entry.Profile == d.profile && prev.entry.Times == d.times {
+		prev.entry.Profile == d.profile && prev.entry.Times == d.times &&
+		(d.curator == nil || d.curator.Curator() == prev.entry.Curator) {
 		return nil, prev, nil
 	}
 	e = &ledger.Entry{

@@ -38,9 +38,10 @@ func (a *app) putCommand() *cobra.Command {
 the CID of each on a line of its own.
 
 A dataset is named after the last element of its path. Putting under a name again
-makes a new version; putting the same data again appends nothing. "-" is standard
-input. A PATH that is a symbolic link is followed, links below it are kept. Devices,
-sockets and pipes in a directory are left out and named.
+makes a new version; putting the same data again appends nothing, unless --curator-key
+is of another curator than the one who signed it. "-" is standard input. A PATH that is
+a symbolic link is followed, links below it are kept. Devices, sockets and pipes in a
+directory are left out and named.
 
 Files that did not change since they were last put from the same PATH are not read again:
 those of the same path, size, times of modification and of change, inode and device, unless
