@@ -40,6 +40,9 @@ anchor), whose public key --successor-key has. The old log's datasets are not br
 	cmd.Flags().StringVar(&successor, "successor", "", "`file` with the last checkpoint of the log that this one carries on")
 	cmd.Flags().StringVar(&oldKey, "successor-key", "", "that log's public `key` (vkey), or a file that holds it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.node.address != "" {
+			return usagef("init is for a store on this machine, and not for --node")
+		}
 		if (successor == "") != (oldKey == "") {
 			return usagef("--successor and --successor-key go together")
 		}

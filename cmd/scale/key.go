@@ -100,6 +100,9 @@ of this log. To put the keys back into a store:
 	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "read the passphrase from the first line of this `file`, not from the terminal")
 	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace FILE if it exists")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.remote() {
+			return usagef("key export is for a store on this machine, and not for --node: a node gives its keys to nobody")
+		}
 		if out == "" {
 			return usagef("pass -o FILE: keys are not written to standard output")
 		}
