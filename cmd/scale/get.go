@@ -34,9 +34,11 @@ OUT appears complete or not at all; --overwrite replaces what is there as a whol
 
 A range that reaches beyond the end of the file is an error that names its size.
 
-Every byte is checked against its digest before it is written. Modes are restored as
-recorded, and times where they were recorded; set-user-ID and set-group-ID bits only
-with --setid, because what is restored belongs to whoever restores it.`,
+Every byte is checked against its digest before it is written; through a node, with the
+digests that the node names, also where REF is a CID. What a node gives that you do not
+trust is checked by "scale prove" and "scale verify", or as it comes by "scale export CID".
+Modes are restored as recorded, and times where they were recorded; set-user-ID and
+set-group-ID bits only with --setid, because what is restored belongs to whoever restores it.`,
 		Example: `  scale get photos -o photos.back
   scale get photos/a.jpg > a.jpg
   scale get big.tar --range 1G:1025M | sha256sum
