@@ -22,16 +22,6 @@ const (
 	maxTransaction = 128
 )
 
-// plain makes text of a node one line that a terminal can show, and bounds it.
-func plain(s string, most int) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, cutText(s, most))
-}
-
 func (p *parser) chain(s string) string {
 	if s == "" || len(s) > maxChainName || strings.ContainsFunc(s, unprintable) {
 		p.failf("%.50q is no name of a chain", s)

@@ -11,6 +11,9 @@ import (
 	"github.com/koii-network/scale/store/check"
 )
 
+// maxStage bounds what a node calls a part of a check.
+const maxStage = 100
+
 // Check has the node check its store while it serves, as package check does. Of o, Forget
 // is refused: that needs a store which nobody uses. A check is not repeated when the
 // connection breaks.
@@ -51,7 +54,7 @@ func (c *Client) Check(ctx context.Context, o check.Options) (check.Summary, err
 			}
 		case r.GetProgress() != nil:
 			if p := r.GetProgress(); o.Progress != nil {
-				o.Progress(check.Progress{Stage: p.GetStage(), Done: p.GetDone(), Total: p.GetTotal()})
+				o.Progress(check.Progress{Stage: plain(p.GetStage(), maxStage), Done: p.GetDone(), Total: p.GetTotal()})
 			}
 		case r.GetSummary() != nil:
 			m := r.GetSummary()
@@ -69,7 +72,10 @@ func (c *Client) Check(ctx context.Context, o check.Options) (check.Summary, err
 }
 
 func parseFinding(m *scalev1.CheckFinding) (check.Finding, error) {
-	f := check.Finding{What: m.GetWhat(), Affected: m.GetAffected(), More: m.GetMore(), Do: m.GetDo()}
+	f := check.Finding{What: plain(m.GetWhat(), maxErrorText), More: m.GetMore(), Do: plain(m.GetDo(), maxErrorText)}
+	for _, a := range m.GetAffected() {
+		f.Affected = append(f.Affected, cutText(a, maxRef)) // as it is: it may be a REF
+	}
 	for _, s := range []check.Severity{check.Note, check.Warning, check.Error} {
 		if m.GetSeverity() == s.String() {
 			f.Severity = s

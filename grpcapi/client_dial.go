@@ -276,7 +276,10 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	i := Info{Version: r.GetVersion(), Origin: r.GetOrigin(), VKey: r.GetVkey(), Profiles: r.GetProfiles(), ReadOnly: r.GetReadOnly(), Limits: r.GetLimits()}
+	i := Info{
+		Version: plain(r.GetVersion(), maxErrorText), Origin: r.GetOrigin(), VKey: r.GetVkey(), Profiles: r.GetProfiles(),
+		ReadOnly: plain(r.GetReadOnly(), maxErrorText), Limits: r.GetLimits(),
+	}
 	if i.Limits == nil {
 		i.Limits = &scalev1.Limits{}
 	}

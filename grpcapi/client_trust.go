@@ -28,9 +28,9 @@ type TrustError struct {
 
 func (e *TrustError) Error() string {
 	if e.Refused {
-		return "the node does not take this client's certificate, or it has shown none: " + e.Err.Error()
+		return "the node does not take this client's certificate, or it has shown none: " + plain(e.Err.Error(), maxErrorText)
 	}
-	return ErrTrust.Error() + ": " + e.Err.Error()
+	return ErrTrust.Error() + ": " + plain(e.Err.Error(), maxErrorText)
 }
 
 func (e *TrustError) Unwrap() []error { return []error{ErrTrust, e.Err} }

@@ -148,7 +148,7 @@ type statusError struct {
 	more  []error
 }
 
-func (e *statusError) Error() string              { return e.st.Message() }
+func (e *statusError) Error() string              { return plain(e.st.Message(), maxErrorText) }
 func (e *statusError) GRPCStatus() *status.Status { return e.st }
 
 // Hint returns what to do, in the words of the node, or "".
@@ -193,11 +193,11 @@ func fromStatus(err error) error {
 			}
 		case *errdetails.Help:
 			for _, l := range d.GetLinks() {
-				e.hint = l.GetDescription()
+				e.hint = plain(l.GetDescription(), maxErrorText)
 			}
 		case *errdetails.RetryInfo:
 			if after := d.GetRetryDelay().AsDuration(); after > 0 {
-				e.retry = &RetryAfter{After: min(after, time.Hour), Err: errors.New(st.Message())}
+				e.retry = &RetryAfter{After: min(after, time.Hour), Err: errors.New(e.Error())}
 			}
 		case *errdetails.PreconditionFailure:
 			if m := missingOf(d); m != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/anchor/agent"
 	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/grpcapi"
 )
 
 func (a *app) anchorBalanceCommand() *cobra.Command {
@@ -105,5 +106,5 @@ func (a *app) printBalance(chain string, b *anchor.Balance) error {
 	if a.json {
 		return a.print(viewBalance(chain, b))
 	}
-	return a.printf("%-8s %s\n", chain, balanceText(b))
+	return a.printf("%-8s %s\n", chain, grpcapi.Plain(balanceText(b)))
 }

@@ -147,7 +147,7 @@ func (a *app) printFinding(f check.Finding) error {
 			"severity": f.Severity.String(), "what": f.What, "affected": affected, "more": f.More, "do": f.Do,
 		})
 	}
-	if err := a.printf("%v: %s\n", f.Severity, f.What); err != nil {
+	if err := a.printf("%v: %s\n", f.Severity, grpcapi.Plain(f.What)); err != nil {
 		return err
 	}
 	for _, s := range f.Affected {
@@ -163,7 +163,7 @@ func (a *app) printFinding(f check.Finding) error {
 	if f.Do == "" {
 		return nil
 	}
-	return a.printf("  to do: %s\n", f.Do)
+	return a.printf("  to do: %s\n", grpcapi.Plain(f.Do))
 }
 
 func (a *app) printSummary(s check.Summary, o check.Options) error {

@@ -133,7 +133,7 @@ func (a *app) exit(err error) {
 
 func (a *app) report(err error, code int) {
 	if !a.json {
-		fmt.Fprintf(a.stderr, "scale: %v\n", err)
+		fmt.Fprintf(a.stderr, "scale: %s\n", plainLines(err.Error()))
 		return
 	}
 	v := map[string]any{"error": err.Error(), "code": code}

@@ -9,7 +9,8 @@ package main
 //   - Times are RFC 3339 in UTC. Sizes in JSON are bytes.
 //   - A path that is not UTF-8 has its exact bytes in path_b64; "path" is then only
 //     for reading. Text output quotes what could upset a terminal or a line tool,
-//     unless NUL-separated output is asked for.
+//     unless NUL-separated output is asked for; in what is for people, errors too, it is
+//     escaped.
 //   - Files are written beside their place, synced and renamed.
 
 import (
@@ -26,6 +27,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/term"
 
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 )
 
@@ -50,10 +52,27 @@ func (a *app) print(v any) error {
 	return writeJSON(a.stdout, v)
 }
 
-// note prints a line for people on standard error.
+// note prints a line for people on standard error. Line breaks are those of the format alone.
 func (a *app) note(format string, args ...any) {
 	a.meter.clear()
-	fmt.Fprintf(a.stderr, format+"\n", args...)
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case string:
+			args[i] = grpcapi.Plain(v)
+		case error:
+			args[i] = grpcapi.Plain(v.Error())
+		}
+	}
+	fmt.Fprintln(a.stderr, plainLines(fmt.Sprintf(format, args...)))
+}
+
+// plainLines is grpcapi.Plain of each line of a text: some errors have several.
+func plainLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = grpcapi.Plain(l)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func writeJSON(w interface{ Write([]byte) (int, error) }, v any) error {

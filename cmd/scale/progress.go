@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 )
 
@@ -75,7 +76,7 @@ func (m *meter) show(line string) {
 	}
 	m.next = time.Now().Add(200 * time.Millisecond)
 	m.shown = true
-	fmt.Fprintf(m.w, "\r\x1b[K%s", line)
+	fmt.Fprintf(m.w, "\r\x1b[K%s", grpcapi.Plain(line))
 }
 
 // clear takes the line away, so that something else can be printed.

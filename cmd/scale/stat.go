@@ -9,6 +9,7 @@ import (
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/grpcapi"
 	"github.com/koii-network/scale/store"
 )
 
@@ -59,7 +60,7 @@ type field struct {
 
 func (a *app) printFields(fields ...field) error {
 	for _, f := range fields {
-		if err := a.printf("%-12s %v\n", f.name, f.value); err != nil {
+		if err := a.printf("%-12s %s\n", f.name, grpcapi.Plain(fmt.Sprint(f.value))); err != nil {
 			return err
 		}
 	}

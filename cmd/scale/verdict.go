@@ -178,7 +178,7 @@ func (a *app) printVerified(c *checker, curatorChecked bool, anchors anchorVerdi
 		if s.Verified {
 			status = "checked"
 		}
-		fields = append(fields, field{"cosigned by", fmt.Sprintf("%s %s (%s)", s.Name, timeText(s.Time), status)})
+		fields = append(fields, field{"cosigned by", fmt.Sprintf("%s %s (%s)", quote(s.Name), timeText(s.Time), status)})
 	}
 	return a.printFields(append(fields, anchors.fields()...)...)
 }

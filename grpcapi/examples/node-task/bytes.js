@@ -14,6 +14,16 @@ export class Refused extends Error {
   }
 }
 
+const MAX_TEXT = 1000;
+
+// printable returns text of a node as one line that a terminal shows as it is meant: control
+// characters, line breaks and what changes the direction of text are escaped.
+export function printable(text) {
+  const escape = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
+  const line = text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, escape);
+  return line.length > MAX_TEXT ? `${line.slice(0, MAX_TEXT)}…` : line;
+}
+
 export function sha256(...parts) {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(part);

@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
+import { printable } from './bytes.js';
+
 const SERVICES = ['dataset', 'audit', 'proof'];
 const RECEIVE_SECONDS = 600;
 // How often an idle connection is looked at, and how long that may take.
@@ -102,8 +104,8 @@ export async function send(client, method, messages) {
   return answer;
 }
 
-// describe says what went wrong in a line.
+// describe says what went wrong in a line, which may have words of the node.
 export function describe(error) {
   const code = Object.keys(grpc.status).find((name) => grpc.status[name] === error.code);
-  return code ? `the node answered ${code}: ${error.details}` : error.message;
+  return printable(code ? `the node answered ${code}: ${error.details}` : error.message);
 }

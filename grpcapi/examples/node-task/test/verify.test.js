@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { cidText, keyText, Refused } from '../bytes.js';
+import { cidText, keyText, printable, Refused } from '../bytes.js';
 import { entryCid, parseEntry, signedBytes, verifyEntrySignature } from '../entry.js';
 import { chunkHash, EMPTY_DIRECTORY, FILE, fileHash, LINK } from '../leaf.js';
 import { leafHash, rootFromPath, rootOf } from '../merkle.js';
@@ -114,6 +114,12 @@ test('no byte of a proof can change', () => {
     bytes[i] ^= 1;
     assert.notEqual(step(() => verifyRangeData(verifyProof(bytes, trust), hex(range))), 'ok', `byte ${i}`);
   }
+});
+
+test('text of a node', () => {
+  assert.equal(printable('päth "файл" 文\\n'), 'päth "файл" 文\\n');
+  assert.equal(printable('a\n\x1b]0;x\x07\x9b\u202e\u2066\u2028\ud800'), 'a\\u{a}\\u{1b}]0;x\\u{7}\\u{9b}\\u{202e}\\u{2066}\\u{2028}\\u{d800}');
+  assert.equal(printable('x'.repeat(20_000)), `${'x'.repeat(1000)}…`);
 });
 
 test('keys', () => {
