@@ -25,9 +25,9 @@ type rangesResult struct {
 	Cache    int64   `json:"cache_bytes"` // bound of the decoded frames that the engine keeps
 	Count    int     `json:"count"`
 	Took     latency `json:"took"`
-	// Hits is the part of the ranges for which no frame had to be read and decoded, Frames
-	// how many were for a range, on average. Of frames that are stored as they are the
-	// range alone is read, which counts as neither.
+	// Hits is the part of the ranges for which nothing had to be read of the packs, Frames how
+	// many frames were read and decoded for a range, on average. Of frames that are stored as
+	// they are the range alone is read.
 	Hits   float64 `json:"hit_rate"`
 	Frames float64 `json:"frames_read_for_a_range"`
 	Peak   int64   `json:"peak_bytes"` // of the process, its own checks included
@@ -80,18 +80,20 @@ func (b *surroundings) rangesOf(ctx context.Context, frame int64, r *engineRepor
 	return os.RemoveAll(dir)
 }
 
-// countedPacks counts the frames that are read.
+// countedPacks counts the reads of packs, and the frames that were read whole.
 type countedPacks struct {
 	pack.Store
-	frames *atomic.Int64
+	reads, frames *atomic.Int64
 }
 
 func (p countedPacks) ReadFrame(ctx context.Context, loc pack.Loc, buf []byte) (pack.Frame, []byte, error) {
+	p.reads.Add(1)
 	p.frames.Add(1)
 	return p.Store.ReadFrame(ctx, loc, buf)
 }
 
 func (p countedPacks) ReadPart(ctx context.Context, loc pack.Loc, from, to uint32, buf []byte) (pack.Frame, bool, []byte, error) {
+	p.reads.Add(1)
 	f, part, buf, err := p.Store.ReadPart(ctx, loc, from, to, buf)
 	if !part {
 		p.frames.Add(1)
@@ -113,8 +115,8 @@ func readRanges(ctx context.Context, req jobRequest) (*rangesResult, error) {
 	if info.Size() < rangeSize {
 		return nil, fmt.Errorf("%s is smaller than a range", req.File)
 	}
-	var frames atomic.Int64
-	opt := store.Options{Cache: req.Cache, WrapPacks: func(p pack.Store) pack.Store { return countedPacks{p, &frames} }}
+	var reads, frames atomic.Int64
+	opt := store.Options{Cache: req.Cache, WrapPacks: func(p pack.Store) pack.Store { return countedPacks{p, &reads, &frames} }}
 	res := &rangesResult{Cache: req.Cache, Count: req.Count}
 	err = withStore(ctx, req.Store, opt, func(s *store.Store) error {
 		o, err := s.Resolve(ctx, req.Ref)
@@ -128,14 +130,14 @@ func readRanges(ctx context.Context, req jobRequest) (*rangesResult, error) {
 		for i := range took {
 			from := random.Int64N(info.Size() - rangeSize + 1)
 			got.Reset()
-			before := frames.Load()
+			before := reads.Load()
 			start := time.Now()
 			_, err := s.Get(ctx, o, &store.Range{From: uint64(from), To: uint64(from) + rangeSize}, got)
 			took[i] = time.Since(start)
 			if err != nil {
 				return err
 			}
-			if frames.Load() == before {
+			if reads.Load() == before {
 				hits++
 			}
 			if _, err := f.ReadAt(want, from); err != nil {

@@ -36,6 +36,9 @@ type tool struct {
 	check   func(j job) command
 }
 
+// ours reports whether the tool is SCALE.
+func (t *tool) ours() bool { return t.putPipe != nil }
+
 // A job is something to put, or that was put.
 type job struct {
 	store, input string

@@ -490,6 +490,9 @@ func (p *clientPut) results(r *scalev1.CommitResponse) ([]store.PutResult, error
 		if d.Name != name || d.CID != want || d.Profile != s.profile.Name || d.Entry >= at.Size {
 			q.failf("put %s with root %v, got %s with root %v, entry :%d of %d", s.in.Name, want, d.Name, d.CID, d.Entry, at.Size)
 		}
+		if s.signer != nil && d.Curator != s.signer.Curator() {
+			q.failf("dataset %s was to be signed by %v, and is by %v", d.Name, s.signer.Curator(), d.Curator)
+		}
 		res[i] = store.PutResult{Dataset: d, Unchanged: m.GetUnchanged(), TreeSize: at.Size, Unread: s.result.Unread}
 		if res[i].Unchanged && !s.in.Known.Defined() {
 			res[i].NewBytes, res[i].Stored = s.added.new.Load(), s.added.stored.Load()
