@@ -102,6 +102,7 @@ type Client struct {
 	node     scalev1.NodeServiceClient
 
 	pools clientPools
+	link  link
 
 	closing  sync.Once
 	closeErr error

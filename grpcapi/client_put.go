@@ -90,7 +90,7 @@ func (c *Client) Put(ctx context.Context, in []store.Input, o store.PutOptions) 
 		}
 		// A node that lost chunks which it had, or said so, gets them again.
 		if !errors.Is(err, store.ErrMissing) || try == 3 || !p.repeatable() {
-			return nil, keptError(err, p.sent.Load())
+			return nil, p.keptError(err)
 		}
 		c.log.Warn("putting again", "after", err)
 	}
@@ -166,6 +166,19 @@ func (p *clientPut) remember() {
 			p.c.log.Warn("what was put is read again the next time", "err", err)
 		}
 	}
+}
+
+// keptError adds to an error what became of what was sent.
+func (p *clientPut) keptError(err error) error {
+	if p.sent.Load() == 0 {
+		return err
+	}
+	for _, s := range p.sets {
+		if s.added != nil && s.added.new.Load() > 0 {
+			return fmt.Errorf("%w; %w", err, errKept)
+		}
+	}
+	return fmt.Errorf("%w; %w", err, errSent)
 }
 
 // repeatable reports whether the inputs can be read again.

@@ -144,7 +144,7 @@ func TestClientPutRepeated(t *testing.T) {
 	})
 	log := &progressLog{t: t}
 	_, err := n.dial(proxy.addr).Put(ctx, []store.Input{in}, store.PutOptions{Progress: log.told})
-	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSent) {
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, errKept) {
 		t.Errorf("a put that was ended: %v", err)
 	}
 	first, _, _ := proxy.counts()

@@ -3,7 +3,6 @@ package grpcapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -36,7 +35,7 @@ const (
 )
 
 // An uploader sends frames in several calls at a time. When a connection breaks it asks
-// which of their chunks have not arrived, and sends those frames again.
+// which of their chunks have not arrived, and sends those again, in one call at a time.
 type uploader struct {
 	c    *Client
 	ctx  context.Context // of the put, within which the uploader lives
@@ -51,6 +50,10 @@ type uploader struct {
 	mu   sync.Mutex
 	free [][]byte // memory of frames that have arrived, the first the oldest; guarded by mu
 	size int      // of free
+
+	turn   sync.Mutex       // held by the one that sends alone
+	opener *compress.Opener // nil before the first frame that is cut; guarded by turn
+	sealer *compress.Sealer // as opener
 }
 
 // An uploadTally is what the uploads of one dataset added.
@@ -138,6 +141,9 @@ func (u *uploader) forgo(frames []pack.Frame) {
 func (u *uploader) wait() error {
 	close(u.frames)
 	u.wg.Wait()
+	if u.opener != nil {
+		u.opener.Close()
+	}
 	if u.ctx.Err() != nil {
 		return context.Cause(u.ctx)
 	}
@@ -148,10 +154,17 @@ func (u *uploader) wait() error {
 // work makes one call after the other while there are frames.
 func (u *uploader) work(f pendingFrame) {
 	for more := true; more; {
-		a := &uploadCall{u: u, into: f.into}
-		a.begin()
-		f, more = a.fill(f)
-		if err := a.settle(); err != nil {
+		var err error
+		if most, _ := u.c.link.bears(); most > 0 {
+			err = u.alone([]lateFrame{{Frame: f.Frame}}, f.into, nil)
+			f = pendingFrame{}
+		} else {
+			a := &uploadCall{u: u, into: f.into}
+			a.begin()
+			f, more = a.fill(f)
+			err = a.settle()
+		}
+		if err != nil {
 			u.fail(err)
 			return // others see it by the context
 		}
@@ -171,19 +184,19 @@ type uploadCall struct {
 	err    error // why there is no stream
 	broken bool  // sending failed; the answer says why
 	frames []pack.Frame
+	breaks int // of the link, before the call
 }
 
-// fill sends frames until the call has enough, or none comes for a while. It returns a
-// frame that belongs to the next call, if it has got one, and whether more may come.
+// fill sends frames until the call has enough or is broken, or none comes for a while. It
+// returns a frame that belongs to the next call, if it has got one, and whether more may come.
 func (a *uploadCall) fill(f pendingFrame) (next pendingFrame, more bool) {
 	plain, sealed := 0, 0
 	timer := time.NewTimer(uploadIdle)
 	defer timer.Stop()
 	for {
-		a.frames = append(a.frames, f.Frame)
 		plain, sealed = plain+int(f.PlainSize), sealed+len(f.Sealed)
 		a.transmit(f.Frame)
-		if plain >= uploadPlain || sealed >= uploadSealed {
+		if a.broken || plain >= uploadPlain || sealed >= uploadSealed {
 			return pendingFrame{}, true
 		}
 		timer.Reset(uploadIdle)
@@ -204,12 +217,14 @@ func (a *uploadCall) fill(f pendingFrame) (next pendingFrame, more bool) {
 func (a *uploadCall) begin() {
 	a.ctx, a.idle = watchIdle(a.u.ctx)
 	a.idle.pause()
+	_, a.breaks = a.u.c.link.bears()
 	a.stream, a.err = a.u.c.conn.NewStream(a.ctx, &grpc.StreamDesc{ClientStreams: true}, scalev1.BlockService_Upload_FullMethodName, grpc.ForceCodecV2(wireCodec{}))
 	a.broken = a.err != nil
 }
 
-// transmit sends a frame unless the call is broken.
+// transmit gives a frame to the call, and sends it unless the call is broken.
 func (a *uploadCall) transmit(f pack.Frame) {
+	a.frames = append(a.frames, f)
 	piece := f.Sealed[:min(len(f.Sealed), uploadPiece)]
 	head, err := proto.Marshal(frameHead(&f))
 	if err != nil {
@@ -257,20 +272,26 @@ func (a *uploadCall) answer() error {
 		err = nodeErrorf("an upload without an answer")
 	}
 	if err != nil {
-		return a.idle.cause(err)
+		err = a.idle.cause(err)
+		if errors.Is(callError(a.u.ctx, err), ErrUnreachable) {
+			a.u.c.link.broke(a.breaks)
+		}
+		return err
 	}
 	if a.broken {
 		return nodeErrorf("the answer to an upload came before its end")
 	}
 	a.into.new.Add(r.GetNewBytes())
 	a.into.stored.Add(r.GetStoredBytes())
+	for _, f := range a.frames {
+		a.u.c.link.held(int(f.PlainSize))
+	}
 	return nil
 }
 
 // settle waits for the answer, and if the call has failed in a way that passes, sends
 // again what has not arrived.
 func (a *uploadCall) settle() error {
-	p := patience{c: a.u.c}
 	err := a.answer()
 	if err == nil {
 		// The node has all of it. Of a call that was cut off, the transport might still
@@ -278,56 +299,11 @@ func (a *uploadCall) settle() error {
 		a.u.forgo(a.frames)
 		return nil
 	}
-	for ; err != nil; err = a.answer() {
-		if err := p.again(a.u.ctx, err); err != nil {
-			return err
-		}
-		before := len(a.frames)
-		if err := a.forget(); err != nil {
-			return err
-		}
-		if len(a.frames) == 0 {
-			return nil
-		}
-		if len(a.frames) < before {
-			p.progress()
-		}
-		a.begin()
-		for _, f := range a.frames {
-			a.transmit(f)
-		}
+	late := make([]lateFrame, len(a.frames))
+	for i, f := range a.frames {
+		late[i] = lateFrame{f, true}
 	}
-	return nil
-}
-
-// forget drops the frames whose chunks the node has.
-func (a *uploadCall) forget() error {
-	var kept []pack.Frame
-	for _, f := range a.frames {
-		chunks := make([]ingest.Chunk, len(f.Chunks))
-		for i, c := range f.Chunks {
-			chunks[i] = ingest.Chunk{Digest: c.Digest, Size: c.Size}
-		}
-		known := make([]bool, len(chunks))
-		if err := (lookup{a.u.c}).Known(a.u.ctx, chunks, known); err != nil {
-			return err
-		}
-		missing := uint64(0)
-		for i, k := range known {
-			if !k {
-				missing += uint64(chunks[i].Size)
-			}
-		}
-		if missing > 0 {
-			kept = append(kept, f)
-		}
-		// What came in before the connection broke was not in any answer.
-		arrived := uint64(f.PlainSize) - missing
-		a.into.new.Add(arrived)
-		a.into.stored.Add(arrived * uint64(len(f.Sealed)) / uint64(f.PlainSize))
-	}
-	a.frames = kept
-	return nil
+	return a.u.alone(late, a.into, err)
 }
 
 // lookup asks a node which chunks it holds.
@@ -371,12 +347,9 @@ type discard struct{}
 func (discard) Node(dag.Digest, []byte) error { return nil }
 func (discard) Row(dag.Hash, []byte) error    { return nil }
 
-// errSent is added to what a put fails with, once something was sent.
-var errSent = errors.New("the node keeps what was sent: a repeated put sends only what is missing")
-
-func keptError(err error, sent uint64) error {
-	if sent == 0 {
-		return err
-	}
-	return fmt.Errorf("%w; %w", err, errSent)
-}
+// One of these is added to what a put fails with, once something was sent: errKept if the
+// node has said that it has some of it.
+var (
+	errKept = errors.New("the node keeps what arrived: a repeated put sends only what is missing")
+	errSent = errors.New("the node has told of nothing that arrived: a repeated put sends only what is missing")
+)
