@@ -69,7 +69,7 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build bench-peers ## beside all peers, the engine, a node, anchors, memory: the full workloads, 2 hours, 12 GB of disk
+bench: deps build bench-peers ## beside all peers, the engine, a node, anchors, memory: the full workloads, 2 hours, 12 GB of disk
 	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)' -peers '$(PEERS)' $(if $(ONLY)$(PEERS),,-publish bench/results)
 
 .PHONY: bench-quick
@@ -101,7 +101,7 @@ bench-parts: ## Go benchmarks of each stage: chunk, hash, look up, seal, append,
 
 .PHONY: bench-peers
 bench-peers: ## install and build what bench compares with
-	@.ci/deps bench
+	@.ci/deps peers
 	@bench/peers.sh $(BENCH_DIR)
 
 .PHONY: clean

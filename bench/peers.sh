@@ -36,7 +36,7 @@ there() {
 }
 
 mkdir -p "$dir"
-build restic github.com/restic/restic v0.18.1 github.com/restic/restic/cmd/restic
+build restic github.com/restic/restic v0.19.1 github.com/restic/restic/cmd/restic
 build kopia github.com/kopia/kopia v0.22.3 github.com/kopia/kopia
 build ipfs github.com/ipfs/kubo v0.43.0 github.com/ipfs/kubo/cmd/ipfs
 there restic "$dir/restic" version
