@@ -6,16 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
+	"github.com/koii-network/scale/dag/fstree"
 	"github.com/koii-network/scale/store/badgerkv"
 	"github.com/koii-network/scale/store/ingest"
 	"github.com/koii-network/scale/store/kv"
@@ -41,7 +39,7 @@ type line struct {
 
 	buf     []byte              // of one read
 	ends    []int               // scratch
-	seen    map[dag.Digest]bool // chunks since the last flush, as the engine knows those on their way
+	seen    map[dag.Digest]bool // chunks that were taken
 	frame   []byte
 	chunks  []pack.Chunk // of the frame
 	sealed  []byte
@@ -126,25 +124,27 @@ func (l *line) put(input string) error {
 		}
 		return l.flush()
 	}
-	// The canonical order is bytewise by full paths, those of directories with a slash.
-	var paths []string
+	tree, err := fstree.Open(input, fstree.Options{})
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	var entries []*fstree.Entry
 	err = l.do(partRead, func() error {
-		return filepath.WalkDir(input, func(name string, d fs.DirEntry, err error) error {
-			path := strings.TrimPrefix(strings.TrimPrefix(name, input), string(filepath.Separator))
-			if err == nil && d.IsDir() && path != "" {
-				path += "/"
+		for e, err := range tree.Walk(l.ctx) {
+			if err != nil {
+				return err
 			}
-			paths = append(paths, path)
-			return err
-		})
-	})
-	slices.Sort(paths)
-	for len(paths) > 0 && err == nil {
-		n := 0
-		if n, err = l.small(input, paths); n == 0 && err == nil {
-			n, err = 1, l.large(input, paths[0])
+			entries = append(entries, e)
 		}
-		paths = paths[n:]
+		return nil
+	})
+	for len(entries) > 0 && err == nil {
+		n := 0
+		if n, err = l.small(tree, entries); n == 0 && err == nil {
+			n, err = 1, l.large(input, entries[0].Path)
+		}
+		entries = entries[n:]
 	}
 	if err == nil {
 		err = l.do(partBuild, func() error { _, err := l.tree.Finish(); return err })
@@ -155,29 +155,22 @@ func (l *line) put(input string) error {
 	return l.flush()
 }
 
-// small takes as many of the paths as fit into one read, directories and files that are
+// small takes as many of the entries as fit into one read, directories and files that are
 // small, and returns how many.
-func (l *line) small(input string, paths []string) (n int, err error) {
+func (l *line) small(tree *fstree.Tree, entries []*fstree.Entry) (n int, err error) {
 	var files []int // how many bytes each has, -1 for a directory
 	buf := l.buf[:0]
 	err = l.do(partRead, func() error {
-		for _, path := range paths {
-			if isDir(path) {
+		for _, e := range entries {
+			if e.Kind == dag.KindDirectory {
 				files = append(files, -1)
 				continue
 			}
-			f, err := os.Open(filepath.Join(input, path))
-			if err != nil {
-				return err
-			}
-			read, err := io.ReadFull(f, buf[len(buf):cap(buf)])
-			if err := f.Close(); err != nil {
-				return err
-			}
-			if err == nil { // there may be more of it than there is room
+			read, err := tree.Read(e, buf[len(buf):cap(buf)])
+			if errors.Is(err, io.ErrShortBuffer) {
 				return nil
 			}
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if err != nil {
 				return err
 			}
 			buf = buf[:len(buf)+read]
@@ -211,7 +204,7 @@ func (l *line) small(input string, paths []string) (n int, err error) {
 	return len(files), l.do(partBuild, func() error {
 		for i, size := range files {
 			if size < 0 {
-				if err := l.tree.AddDir(strings.TrimSuffix(paths[i], "/"), dag.Attr{Mode: dag.DefaultDirMode}); err != nil {
+				if err := l.tree.AddDir(entries[i].Path, dag.Attr{Mode: dag.DefaultDirMode}); err != nil {
 					return err
 				}
 				continue
@@ -224,16 +217,13 @@ func (l *line) small(input string, paths []string) (n int, err error) {
 			if err != nil {
 				return err
 			}
-			if err := l.tree.AddFile(paths[i], f); err != nil {
+			if err := l.tree.AddFile(entries[i].Path, f); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 }
-
-// isDir says whether a path of a tree is that of a directory.
-func isDir(path string) bool { return path == "" || strings.HasSuffix(path, "/") }
 
 // large takes a file that is larger than one read.
 func (l *line) large(input, path string) error {
@@ -311,7 +301,8 @@ func (l *line) add(digests []dag.Digest, pieces [][]byte) error {
 	return nil
 }
 
-// take hashes chunks, looks them up, and seals those that are new.
+// take hashes chunks, looks them up, and seals those that are new. The store is new, and the
+// engine then asks the index for nothing.
 func (l *line) take(pieces [][]byte) ([]dag.Digest, error) {
 	digests, known := make([]dag.Digest, len(pieces)), make([]bool, len(pieces))
 	err := l.do(partHash, func() error {
@@ -325,14 +316,7 @@ func (l *line) take(pieces [][]byte) ([]dag.Digest, error) {
 	}
 	err = l.do(partLookup, func() error {
 		for i, d := range digests {
-			if known[i] = l.seen[d]; known[i] {
-				continue
-			}
-			has, err := l.kv.Has(l.ctx, chunkKey(d))
-			if err != nil {
-				return err
-			}
-			known[i], l.seen[d] = has, true
+			known[i], l.seen[d] = l.seen[d], true
 		}
 		return nil
 	})
@@ -402,7 +386,6 @@ func (l *line) durable() error {
 		return err
 	}
 	l.pending = 0
-	clear(l.seen)
 	return l.do(partCommit, func() error {
 		for _, batches := range [][]kv.Batch{l.index, l.rows} {
 			for i := range batches {

@@ -68,7 +68,7 @@ var layers = map[string]struct{ imports, tests []string }{
 	// bench drives the binary as its users do, what the binary has no verb for by its API, the
 	// engine for ranges and proofs, which take less than starting a process, and the stages of
 	// a put one by one. Anchors it measures without the binary, against the local chains.
-	"bench": {imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "compress", "dag", "dag/proof", "proto/scale/v1", "store", "store/badgerkv", "store/ingest", "store/kv", "store/pack", "store/rowpack"}},
+	"bench": {imports: []string{"anchor", "anchor/agent", "anchor/arweave", "anchor/devnet", "anchor/endpoint", "anchor/extension", "anchor/k2", "compress", "dag", "dag/fstree", "dag/proof", "proto/scale/v1", "store", "store/badgerkv", "store/ingest", "store/kv", "store/pack", "store/rowpack"}},
 }
 
 // owners names the packages that alone may import a library (or one below it), so
