@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -162,7 +163,7 @@ func (l *line) small(tree *fstree.Tree, entries []*fstree.Entry) (n int, err err
 	buf := l.buf[:0]
 	err = l.do(partRead, func() error {
 		for _, e := range entries {
-			if e.Kind == dag.KindDirectory {
+			if e.Kind == dag.KindDir {
 				files = append(files, -1)
 				continue
 			}
