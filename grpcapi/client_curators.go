@@ -47,6 +47,9 @@ func (c *Client) Curators(ctx context.Context) ([]ledger.CuratorKey, error) {
 // AddCurator admits a key, as store.Store.AddCurator does. The entry is signed by signer
 // at this end, or if that is nil by the node.
 func (c *Client) AddCurator(ctx context.Context, key ledger.CuratorKey, signer store.Signer) (store.PolicyInfo, bool, error) {
+	if err := ledger.CheckCuratorKey(key); err != nil {
+		return store.PolicyInfo{}, false, fmt.Errorf("%w: %w", err, store.ErrInvalid)
+	}
 	p, changed, err := c.changePolicy(ctx, signer, true, key)
 	if err != nil {
 		err = fmt.Errorf("add curator %v: %w", key, err)

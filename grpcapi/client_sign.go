@@ -103,7 +103,7 @@ func (c *Client) signPolicy(ctx context.Context, signer store.Signer, now store.
 		keys = append(keys, key)
 		slices.SortFunc(keys, ledger.CuratorKey.Compare)
 	}
-	if len(keys) == 0 {
+	if !ledger.CanSign(keys) {
 		return nil, store.ErrLastCurator
 	}
 	return c.sign(signer, &ledger.Entry{Kind: ledger.KindPolicy, Curators: keys, Previous: -1, Policy: now.Entry})

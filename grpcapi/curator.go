@@ -24,7 +24,11 @@ func (c *curators) ListCurators(ctx context.Context, _ *scalev1.ListCuratorsRequ
 
 // AddCurator implements CuratorServiceServer.
 func (c *curators) AddCurator(ctx context.Context, req *scalev1.AddCuratorRequest) (*scalev1.AddCuratorResponse, error) {
-	p, changed, err := c.change(ctx, req.GetCurator(), req.GetSignedEntry(), c.store.AddCurator)
+	key, err := curatorKey("curator", req.GetCurator())
+	if err != nil {
+		return nil, err
+	}
+	p, changed, err := c.change(ctx, key, req.GetSignedEntry(), c.store.AddCurator)
 	if err != nil {
 		return nil, err
 	}
@@ -33,22 +37,22 @@ func (c *curators) AddCurator(ctx context.Context, req *scalev1.AddCuratorReques
 
 // RemoveCurator implements CuratorServiceServer.
 func (c *curators) RemoveCurator(ctx context.Context, req *scalev1.RemoveCuratorRequest) (*scalev1.RemoveCuratorResponse, error) {
-	p, changed, err := c.change(ctx, req.GetCurator(), req.GetSignedEntry(), c.store.RemoveCurator)
+	key, err := curatorBytes("curator", req.GetCurator()) // what is no key can go
+	if err != nil {
+		return nil, err
+	}
+	p, changed, err := c.change(ctx, key, req.GetSignedEntry(), c.store.RemoveCurator)
 	if err != nil {
 		return nil, err
 	}
 	return &scalev1.RemoveCuratorResponse{Policy: protoPolicy(&p), Unchanged: !changed, Checkpoint: c.checkpoint(c.store.Published())}, nil
 }
 
-func (c *curators) change(ctx context.Context, key, block []byte,
+func (c *curators) change(ctx context.Context, key ledger.CuratorKey, block []byte,
 	change func(context.Context, ledger.CuratorKey, store.Signer) (store.PolicyInfo, bool, error)) (store.PolicyInfo, bool, error) {
-	k, err := curatorKey("curator", key)
-	if err != nil {
-		return store.PolicyInfo{}, false, err
-	}
 	sig, err := signer("signed_entry", block)
 	if err != nil {
 		return store.PolicyInfo{}, false, err
 	}
-	return change(ctx, k, sig)
+	return change(ctx, key, sig)
 }

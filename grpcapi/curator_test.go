@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
+	"github.com/koii-network/scale/store"
 )
 
 func testKey(seed byte) ed25519.PrivateKey {
@@ -81,6 +83,19 @@ func TestCurators(t *testing.T) {
 		_, err = n.curators.RemoveCurator(n.ctx, &scalev1.RemoveCuratorRequest{Curator: k})
 		refusedField(t, "key", err, isInvalid, "curator")
 	}
+	size := n.size()
+	for _, k := range [][]byte{make([]byte, 32), bytes.Repeat([]byte{0xff}, 32), {31: 0x80}, append([]byte{2}, make([]byte, 31)...)} {
+		_, err = n.curators.AddCurator(n.ctx, &scalev1.AddCuratorRequest{Curator: k})
+		refusedField(t, "no key", err, isInvalid, "curator")
+		// A policy of before may name it, so it can be taken out.
+		gone, err := n.curators.RemoveCurator(n.ctx, &scalev1.RemoveCuratorRequest{Curator: k, SignedEntry: n.sign(gone, key)})
+		if err != nil || !gone.GetUnchanged() {
+			t.Errorf("%v, %v", gone, err)
+		}
+	}
+	if n.size() != size {
+		t.Error("something was recorded")
+	}
 	_, err = n.curators.AddCurator(n.ctx, &scalev1.AddCuratorRequest{Curator: own.GetOwn(), SignedEntry: []byte("x")})
 	refusedField(t, "entry", err, isInvalid, "signed_entry")
 	stale := *gone
@@ -98,6 +113,66 @@ func TestCurators(t *testing.T) {
 		t.Errorf("%v, %v", added, err)
 	}
 	n.putFile("x", []byte("x"))
+	n.sound()
+}
+
+// A carelessSigner signs a policy as earlier versions did: one that names also what is no key.
+type carelessSigner struct {
+	store.Ed25519Signer
+	also ledger.CuratorKey
+}
+
+func (c carelessSigner) SignEntry(e *ledger.Entry, id ledger.LogID) error {
+	e.Curators = append([]ledger.CuratorKey{c.also}, e.Curators...)
+	slices.SortFunc(e.Curators, ledger.CuratorKey.Compare)
+	return c.Ed25519Signer.SignEntry(e, id)
+}
+
+// A silentSigner is one who must not be asked to sign.
+type silentSigner struct {
+	store.Ed25519Signer
+	t *testing.T
+}
+
+func (s silentSigner) SignEntry(e *ledger.Entry, _ ledger.LogID) error {
+	s.t.Errorf("signed a policy of %v", e.Curators)
+	return errors.New("not signed")
+}
+
+// What is no key is not admitted by a client either, and taken out as any other.
+func TestClientNoKey(t *testing.T) {
+	n := startClientNode(t)
+	c, ctx := n.dial(n.addr), t.Context()
+	own, key, weak := must(c.Policy(ctx)).Own, store.Ed25519Signer(testKey(7)), ledger.CuratorKey{1}
+	if _, _, err := n.store.AddCurator(ctx, key.Curator(), nil); err != nil {
+		t.Fatal(err)
+	}
+	add := func(what string, signer store.Signer) {
+		t.Helper()
+		if _, changed, err := c.AddCurator(ctx, weak, signer); changed || !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%s: %t, %v", what, changed, err)
+		}
+	}
+	add("signed by the node", nil)
+	silent := silentSigner{key, t}
+	add("signed by the client", silent)
+	if _, _, err := n.store.RemoveCurator(ctx, own, carelessSigner{key, weak}); err != nil {
+		t.Fatal(err)
+	}
+	add("there already", silent)
+	if got := must(c.Policy(ctx)).Curators; len(got) != 2 || !slices.Contains(got, weak) {
+		t.Fatalf("policy of %v", got)
+	}
+	if _, _, err := c.RemoveCurator(ctx, key.Curator(), silent); !errors.Is(err, store.ErrLastCurator) {
+		t.Errorf("the last: %v", err)
+	}
+	p, changed, err := c.RemoveCurator(ctx, weak, key)
+	if err != nil || !changed || !slices.Equal(p.Curators, []ledger.CuratorKey{key.Curator()}) {
+		t.Errorf("%+v, %t, %v", p, changed, err)
+	}
+	if _, _, err := c.AddCurator(ctx, own, key); err != nil {
+		t.Error(err)
+	}
 	n.sound()
 }
 

@@ -203,6 +203,7 @@ func TestVerify(t *testing.T) {
 	for field, req := range map[string]*scalev1.VerifyRequest{
 		"policy":      {Proof: whole},
 		"curators[0]": {Proof: whole, Policy: key, Curators: [][]byte{[]byte("short")}},
+		"curators[1]": {Proof: whole, Policy: key, Curators: [][]byte{public(testKey(1)), make([]byte, 32)}},
 		"cid":         {Proof: whole, Policy: key, What: &scalev1.VerifyRequest_Cid{Cid: "x"}},
 	} {
 		_, err := n.proofs.Verify(n.ctx, req)

@@ -117,7 +117,19 @@ func byteRange(r *scalev1.ByteRange, size uint64) (store.Range, error) {
 	return store.Range{From: start, To: end}, nil
 }
 
+// curatorKey checks a key under which signatures are to count.
 func curatorKey(field string, b []byte) (ledger.CuratorKey, error) {
+	k, err := curatorBytes(field, b)
+	if err == nil {
+		if err = ledger.CheckCuratorKey(k); err != nil {
+			err = invalidf(field, "%w", err)
+		}
+	}
+	return k, err
+}
+
+// curatorBytes takes any that a policy may name.
+func curatorBytes(field string, b []byte) (ledger.CuratorKey, error) {
 	var k ledger.CuratorKey
 	if len(b) != len(k) {
 		return k, invalidf(field, "%d bytes, a key has %d", len(b), len(k))

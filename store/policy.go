@@ -38,13 +38,15 @@ func (s *Store) Curators(ctx context.Context) ([]ledger.CuratorKey, error) {
 // signs; a nil signer is the store's own key. It returns the policy in force then and
 // whether an entry was appended: a key that is admitted already changes nothing. When
 // it returns nil the entry is durable. A policy holds at most ledger.MaxCurators keys.
+// What ledger.CheckCuratorKey refuses is ErrInvalid.
 func (s *Store) AddCurator(ctx context.Context, key ledger.CuratorKey, signer Signer) (p PolicyInfo, changed bool, err error) {
 	return s.changePolicy(ctx, policyChange{key: key, admit: true}, signer)
 }
 
 // RemoveCurator admits a key no longer; what it signed before stays valid. It works
-// like AddCurator. The last key cannot go: that is ErrLastCurator. When the store's
-// own key goes, puts and changes that it would sign fail with ledger.ErrNotAdmitted.
+// like AddCurator, but takes what is no key as well: an old policy may name it. The last
+// key cannot go: that is ErrLastCurator. When the store's own key goes, puts and changes
+// that it would sign fail with ledger.ErrNotAdmitted.
 func (s *Store) RemoveCurator(ctx context.Context, key ledger.CuratorKey, signer Signer) (p PolicyInfo, changed bool, err error) {
 	return s.changePolicy(ctx, policyChange{key: key}, signer)
 }
@@ -83,20 +85,25 @@ type policyChange struct {
 func (st *stage) change(ctx context.Context, c *policyChange, curator Signer) (changed bool, err error) {
 	keys := st.base.policy.Curators
 	at, there := slices.BinarySearchFunc(keys, c.key, ledger.CuratorKey.Compare)
+	if c.admit {
+		if err := ledger.CheckCuratorKey(c.key); err != nil {
+			return false, fmt.Errorf("%w: %w", err, ErrInvalid)
+		}
+	}
 	if there == c.admit {
 		return false, nil
 	}
-	switch {
-	case c.admit && len(keys) >= ledger.MaxCurators:
+	if c.admit && len(keys) >= ledger.MaxCurators {
 		return false, fmt.Errorf("add curator %v: the policy has %d already, which is the most: %w", c.key, len(keys), ErrInvalid)
-	case !c.admit && len(keys) == 1:
-		return false, fmt.Errorf("remove curator %v: nobody could append any more; add another one first: %w", c.key, ErrLastCurator)
 	}
 	keys = slices.Clone(keys)
 	if c.admit {
 		keys = slices.Insert(keys, at, c.key)
 	} else {
 		keys = slices.Delete(keys, at, at+1)
+	}
+	if !ledger.CanSign(keys) {
+		return false, fmt.Errorf("remove curator %v: nobody could append any more; add another one first: %w", c.key, ErrLastCurator)
 	}
 	e := &ledger.Entry{Kind: ledger.KindPolicy, Curators: keys, Previous: -1}
 	if _, err := st.add(ctx, e, staged{}, curator, nil); err != nil {

@@ -4,7 +4,9 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/store/check"
 )
 
 // curatorKey returns a key of a name.
@@ -97,11 +100,11 @@ func TestPolicy(t *testing.T) {
 func TestPolicyIsFull(t *testing.T) {
 	h := newHarness(t, store.Options{})
 	for i := range ledger.MaxCurators - 1 {
-		if _, _, err := h.s.AddCurator(h.ctx, ledger.CuratorKey{byte(i), 1}, nil); err != nil {
+		if _, _, err := h.s.AddCurator(h.ctx, curatorKey(fmt.Sprint(i)).Curator(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := h.s.AddCurator(h.ctx, ledger.CuratorKey{0, 2}, nil); !errors.Is(err, store.ErrInvalid) {
+	if _, _, err := h.s.AddCurator(h.ctx, curatorKey("one more").Curator(), nil); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("one more: %v", err)
 	}
 	h.check()
@@ -121,7 +124,7 @@ func TestPolicyChangesAmongPuts(t *testing.T) {
 		})
 		if i%4 == 0 {
 			wg.Go(func() {
-				if _, changed, err := h.s.AddCurator(h.ctx, ledger.CuratorKey{byte(i), 1}, nil); err != nil || !changed {
+				if _, changed, err := h.s.AddCurator(h.ctx, curatorKey(fmt.Sprint(i)).Curator(), nil); err != nil || !changed {
 					t.Errorf("%t, %v", changed, err)
 				}
 			})
@@ -132,4 +135,107 @@ func TestPolicyChangesAmongPuts(t *testing.T) {
 		t.Errorf("ledger of %d entries", got)
 	}
 	h.check()
+}
+
+// A careless signs as earlier versions did: the policies that it signs name keys as well
+// that are none.
+type careless struct {
+	store.Ed25519Signer
+	also []ledger.CuratorKey
+}
+
+func (c careless) SignEntry(e *ledger.Entry, id ledger.LogID) error {
+	e.Curators = sorted(append(e.Curators, c.also...)...)
+	return c.Ed25519Signer.SignEntry(e, id)
+}
+
+// A forger signs under a key of small order without its private key.
+type forger ledger.CuratorKey
+
+func (f forger) Curator() ledger.CuratorKey { return ledger.CuratorKey(f) }
+func (f forger) SignEntry(e *ledger.Entry, _ ledger.LogID) error {
+	e.Curator, e.Signature = f.Curator(), [64]byte{1} // R is the neutral point, S is 0
+	return nil
+}
+
+var (
+	neutral = ledger.CuratorKey{1} // under it that signature holds of everything
+	noPoint = ledger.CuratorKey{2}
+)
+
+func TestAddNoKey(t *testing.T) {
+	h := newHarness(t, store.Options{})
+	for _, k := range []ledger.CuratorKey{{}, neutral, noPoint} {
+		if _, _, err := h.s.AddCurator(h.ctx, k, nil); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "is not the public key of a curator") {
+			t.Errorf("%v: %v", k, err)
+		}
+		// As of any that is not admitted.
+		if _, changed, err := h.s.RemoveCurator(h.ctx, k, nil); err != nil || changed {
+			t.Errorf("remove %v, who is not there: %t, %v", k, changed, err)
+		}
+	}
+	if p := h.policy(); p.Entry != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A policy of before keys were checked names some that are none. The store opens, what was
+// put stays proven, nobody signs under them, and they can go.
+func TestPolicyOfBefore(t *testing.T) {
+	h := newHarness(t, store.Options{})
+	own, a := h.policy().Own, curatorKey("a")
+	if _, _, err := h.s.AddCurator(h.ctx, a.Curator(), nil); err != nil {
+		t.Fatal(err)
+	}
+	h.mustPut(stream("before", text(1, 1000)))
+	b := curatorKey("b").Curator()
+	if _, _, err := h.s.AddCurator(h.ctx, b, careless{a, []ledger.CuratorKey{neutral, noPoint}}); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen()
+	want := sorted(own, a.Curator(), b, neutral, noPoint)
+	if p := h.policy(); !slices.Equal(p.Curators, want) {
+		t.Fatalf("policy of %v, want %v", p.Curators, want)
+	}
+	h.mustPut(stream("after", text(2, 1000)))
+	for _, ref := range []string{"before", "after"} {
+		h.verify(ref, store.ProveOptions{})
+	}
+	if _, err := h.s.Put(h.ctx, []store.Input{stream("forged", text(3, 1000))}, store.PutOptions{Curator: forger(neutral)}); !errors.Is(err, ledger.ErrSignature) {
+		t.Errorf("forged: %v", err)
+	}
+	if _, _, err := h.s.RemoveCurator(h.ctx, own, forger(neutral)); !errors.Is(err, ledger.ErrSignature) {
+		t.Errorf("forged policy: %v", err)
+	}
+	found, sum := h.findings()
+	if !sum.Sound() || len(found) != 2 {
+		t.Errorf("%+v, %+v", found, sum)
+	}
+	for _, f := range found {
+		if f.Severity != check.Warning || !strings.Contains(f.Do, "scale curator remove ") {
+			t.Errorf("%+v", f)
+		}
+	}
+
+	// One key must remain that somebody can sign with.
+	for _, k := range []ledger.CuratorKey{own, b} {
+		if _, _, err := h.s.RemoveCurator(h.ctx, k, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := h.s.RemoveCurator(h.ctx, a.Curator(), a); !errors.Is(err, store.ErrLastCurator) {
+		t.Errorf("the last key among three: %v", err)
+	}
+	for _, k := range []ledger.CuratorKey{neutral, noPoint} {
+		if _, _, err := h.s.AddCurator(h.ctx, k, a); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%v, who is there: %v", k, err)
+		}
+		if _, changed, err := h.s.RemoveCurator(h.ctx, k, a); err != nil || !changed {
+			t.Errorf("remove %v: %t, %v", k, changed, err)
+		}
+	}
+	if p := h.policy(); !slices.Equal(p.Curators, []ledger.CuratorKey{a.Curator()}) {
+		t.Errorf("policy of %v", p.Curators)
+	}
+	h.verify("before", store.ProveOptions{})
 }

@@ -24,10 +24,11 @@ verifies a proof knows who was admitted when.`,
 		a.curatorListCommand(),
 		a.curatorChangeCommand("add", "Admit a curator from here on",
 			`Admits KEY, the public key of a curator (base58, as koii-keygen and "scale key show" print
-it), from the next entry on. A key that is admitted already changes nothing.`, engine.AddCurator),
+it), from the next entry on. A key that is admitted already changes nothing.`, ledger.ParseCuratorKey, engine.AddCurator),
 		a.curatorChangeCommand("remove", "Admit a curator no longer",
 			`Admits KEY no longer. What it has signed stays valid. The last one cannot go; when the
-store's own key goes, puts need --curator-key.`, engine.RemoveCurator),
+store's own key goes, puts need --curator-key. What is no key, and was admitted by an earlier
+version, can go as well.`, ledger.ParseCuratorKeyUnverified, engine.RemoveCurator),
 	)
 	return cmd
 }
@@ -85,18 +86,20 @@ func viewPolicy(p store.PolicyInfo) policyView {
 	return v
 }
 
+type curatorParser func(text string) (ledger.CuratorKey, error)
+
 type curatorChange func(e engine, ctx context.Context, key ledger.CuratorKey, signer store.Signer) (store.PolicyInfo, bool, error)
 
-func (a *app) curatorChangeCommand(name, short, long string, change curatorChange) *cobra.Command {
+func (a *app) curatorChangeCommand(name, short, long string, parse curatorParser, change curatorChange) *cobra.Command {
 	var keyFile string
 	cmd := &cobra.Command{
 		Use: name + " KEY", Short: short, Long: long,
-		Example: "  scale curator " + name + " 7YWHMfk9JZe0LM0g1ZauHuiSxhI",
+		Example: "  scale curator " + name + " FVen3X669xLzsi6N2V91DoiyzHzg1uAgqiT8jZ9nS96Z",
 		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&keyFile, "curator-key", "", curatorKeyHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		key, err := ledger.ParseCuratorKey(args[0])
+		key, err := parse(args[0])
 		if err != nil {
 			return usagef("%w", err)
 		}

@@ -140,7 +140,7 @@ func TestCheckOrigin(t *testing.T) {
 
 func TestCuratorKeyText(t *testing.T) {
 	for _, k := range []ledger.CuratorKey{{}, {31: 1}, {0: 255}, curator("a")} {
-		got, err := ledger.ParseCuratorKey(k.String())
+		got, err := ledger.ParseCuratorKeyUnverified(k.String())
 		if err != nil || got != k {
 			t.Errorf("%v parses as %v, %v", k, got, err)
 		}
@@ -152,6 +152,14 @@ func TestCuratorKeyText(t *testing.T) {
 	for _, s := range []string{"", "1", strings.Repeat("1", 31), strings.Repeat("1", 33), "0OIl", curator("a").String() + "1", strings.Repeat("z", 1<<20)} {
 		_, err := ledger.ParseCuratorKey(s)
 		wantErr(t, "curator key", err, ledger.ErrFormat)
+		_, err = ledger.ParseCuratorKeyUnverified(s)
+		wantErr(t, "curator key, unverified", err, ledger.ErrFormat)
+	}
+	// What has the form of a key and is none is told so.
+	_, err := ledger.ParseCuratorKey(strings.Repeat("1", 32))
+	wantErr(t, "zero key", err, ledger.ErrFormat)
+	if err == nil || !strings.Contains(err.Error(), "not the public key of a curator: it is a point of small order") {
+		t.Error(err)
 	}
 }
 

@@ -56,8 +56,12 @@ func (c *SignatureChecker) Check(e *Entry) error {
 	return nil
 }
 
-// table returns the table of a key, nil if it has none.
+// table returns the table of a key, nil if it has none. A key under which nothing counts
+// never has one, so that CheckSignature refuses it.
 func (c *SignatureChecker) table(key CuratorKey) *keyTable {
+	if key.checkWeak() != nil {
+		return nil
+	}
 	c.mu.Lock()
 	k := c.keys[key]
 	if k == nil {

@@ -43,6 +43,7 @@ type vectors struct {
 	Names       map[string]bool   `json:"names"`
 	Origins     map[string]bool   `json:"origins"`
 	CuratorKeys map[string]string `json:"curator_keys"`
+	PublicKeys  []keyVector       `json:"public_keys"`
 }
 
 type entryVector struct {
@@ -92,6 +93,12 @@ type noteVector struct {
 	Text  string `json:"text"`
 }
 
+type keyVector struct {
+	Name  string `json:"name"`
+	Class string `json:"class"`
+	Key   string `json:"key"`
+}
+
 func hexOf[B ~[]byte](b B) string { return hex.EncodeToString(b) }
 func hashHex(h tlog.Hash) string  { return hexOf(h[:]) }
 func hashesHex(h []tlog.Hash) []string {
@@ -118,7 +125,25 @@ func vectorEntries(t testing.TB) (names []string, entries []*ledger.Entry) {
 	add("removal", removalEntry("d", 2, 0))
 	add("later policy of two", policyEntry(4, "b", "c"))
 	add("genesis policy that follows another log", successor(t, "before.example", 12345))
+	old := policyEntry(0, "a")
+	old.Curators = append([]ledger.CuratorKey{{}}, append(old.Curators, noPoint)...)
+	add("later policy that names what is no key", old)
 	return names, entries
+}
+
+// noPoint sorts behind all keys.
+var noPoint = ledger.CuratorKey(bytes.Repeat([]byte{0xff}, 32))
+
+// forgedEntry returns an entry whose signature nobody had to make: R is the neutral point and
+// S is 0, under the neutral point as the key.
+func forgedEntry(t testing.TB, e *ledger.Entry) []byte {
+	e.Curator = ledger.CuratorKey{1}
+	e.Signature = [64]byte{1}
+	b, err := e.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // bundled is how many of the entries are in the vector of a bundle.
@@ -226,6 +251,7 @@ func refusedEntries(t testing.TB) (list []refusedVector) {
 	add("policy without curators", "format", slices.Concat(policy[:at-1], []byte{0x80}, policy[at+68:]))
 	later := sign(t, policyEntry(4, "b", "c"), "a")
 	add("policy under another one than was signed", "signature", bytes.Replace(later, []byte("\x66policy\x04"), []byte("\x66policy\x03"), 1))
+	add("signed under a key of small order", "signature", forgedEntry(t, datasetEntry("d")))
 	return append(list, refusedPredecessors(t)...)
 }
 
@@ -237,8 +263,8 @@ func admissionSteps(t testing.TB) (list []admissionVector) {
 		ledger.ErrUnknownParent: "unknown parent", ledger.ErrSignature: "signature",
 		ledger.ErrFormat: "format",
 	}
-	offer := func(name string, e *ledger.Entry, by string) []byte {
-		block, result := sign(t, e, by), "admitted"
+	offerBlock := func(name string, block []byte) []byte {
+		result := "admitted"
 		if _, err := ledger.Admit(context.Background(), s, testLog(t), block); err == nil {
 			s.blocks = append(s.blocks, block)
 		} else {
@@ -251,6 +277,7 @@ func admissionSteps(t testing.TB) (list []admissionVector) {
 		list = append(list, admissionVector{name, hexOf(block), result})
 		return block
 	}
+	offer := func(name string, e *ledger.Entry, by string) []byte { return offerBlock(name, sign(t, e, by)) }
 	version := func(previous, policy int64, parents ...cid.Cid) *ledger.Entry {
 		e := datasetEntry("d")
 		e.Previous, e.Policy, e.Parents = previous, policy, parents
@@ -288,6 +315,11 @@ func admissionSteps(t testing.TB) (list []admissionVector) {
 	offer("version under the old policy by one who stays", version(6, 7), "b")
 	offer("version by one who is gone", version(6, 8), "c")
 	offer("version by one who stays", version(6, 8), "b")
+	old := policyEntry(8, "b")
+	old.Curators = append([]ledger.CuratorKey{{1}}, old.Curators...)
+	offer("policy that names a key of small order", old, "b")
+	offerBlock("version signed under it", forgedEntry(t, version(9, 10)))
+	offer("version by the one beside it", version(9, 10), "b")
 	return list
 }
 
@@ -410,7 +442,40 @@ func buildVectors(t testing.TB) *vectors {
 	for _, k := range []ledger.CuratorKey{{}, {31: 1}, curator("a"), curator("b")} {
 		v.CuratorKeys[hexOf(k[:])] = k.String()
 	}
+	for _, k := range publicKeys {
+		class := "ok"
+		if err := ledger.CheckCuratorKey(ledger.CuratorKey(unhex(t, k[1]))); errors.Is(err, ledger.ErrFormat) {
+			class = "format"
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		v.PublicKeys = append(v.PublicKeys, keyVector{k[0], class, k[1]})
+	}
 	return v
+}
+
+// publicKeys are those of the vectors, with what they are.
+var publicKeys = [][2]string{
+	{"of a private key", "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"}, // both of RFC 8032, 7.1
+	{"of another private key", "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"},
+	{"order 1", "0100000000000000000000000000000000000000000000000000000000000000"},
+	{"order 1, with a sign", "0100000000000000000000000000000000000000000000000000000000000080"},
+	{"order 1, y is p + 1", "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"},
+	{"order 1, y is p + 1, with a sign", "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"},
+	{"order 2", "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"},
+	{"order 2, with a sign", "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"},
+	{"order 4", "0000000000000000000000000000000000000000000000000000000000000000"},
+	{"order 4, negative", "0000000000000000000000000000000000000000000000000000000000000080"},
+	{"order 4, y is p", "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"},
+	{"order 4, y is p, negative", "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"},
+	{"order 8", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"},
+	{"order 8, negative", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"},
+	{"order 8, other y", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"},
+	{"order 8, other y, negative", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"},
+	{"a point with y = 3", "0300000000000000000000000000000000000000000000000000000000000000"},
+	{"the same, y is p + 3", "f0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"},
+	{"all bits, y is p + 18", "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"},
+	{"not on the curve", "0200000000000000000000000000000000000000000000000000000000000000"},
 }
 
 func TestVectors(t *testing.T) {
@@ -455,6 +520,12 @@ func TestVectors(t *testing.T) {
 			class, err = ledger.ErrSignature, entry.CheckSignature(id)
 		}
 		wantErr(t, e.Name, err, class)
+	}
+	for _, k := range v.PublicKeys {
+		key := ledger.CuratorKey(unhex(t, k.Key))
+		if _, err := ledger.ParseCuratorKey(key.String()); (err == nil) != (k.Class == "ok") {
+			t.Errorf("%s: %v, want %s", k.Name, err, k.Class)
+		}
 	}
 }
 

@@ -67,6 +67,13 @@ func (c *checker) checkLedger(ctx context.Context) error {
 	if l.inForce < 0 && l.size > 0 {
 		c.errorf("policy", doBackup, "no policy is in force: nobody may put")
 	}
+	if c.policy != nil {
+		for _, k := range c.policy.Curators {
+			if err := ledger.CheckCuratorKey(k); err != nil {
+				c.warnf("policy", "run: scale curator remove "+k.String(), "the policy in force: %v", err)
+			}
+		}
+	}
 	return l.err
 }
 

@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,7 +68,9 @@ func TestLive(t *testing.T) {
 					}
 				}
 				if i%20 == w {
-					if _, _, err := s.AddCurator(t.Context(), ledger.CuratorKey{byte(w), byte(i)}, nil); err != nil {
+					key := ed25519.NewKeyFromSeed(noise(uint64(1000*w+i), ed25519.SeedSize))
+					curator := ledger.CuratorKey(key.Public().(ed25519.PublicKey))
+					if _, _, err := s.AddCurator(t.Context(), curator, nil); err != nil {
 						t.Error(err)
 						return
 					}

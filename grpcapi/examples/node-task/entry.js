@@ -109,7 +109,25 @@ export function signedBytes(entry, log) {
   return Buffer.concat([Buffer.from(header), encode(new Map(Object.entries(rest)))]);
 }
 
+const FIELD_PRIME = (1n << 255n) - 19n;
+// The y of the eight points whose order divides 8: under these anybody can sign.
+const SMALL_ORDER = [
+  0n, 1n, FIELD_PRIME - 1n,
+  0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n,
+  0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7n,
+];
+
+// isCuratorKey says whether signatures under a key may count. Of bytes that are no point
+// it does not say so: under these nothing holds.
+export function isCuratorKey(raw) {
+  const y = BigInt(`0x${Buffer.from(raw).reverse().toString('hex')}`) & ((1n << 255n) - 1n);
+  return y < FIELD_PRIME && !SMALL_ORDER.includes(y);
+}
+
 export function verifyEntrySignature(entry, log) {
+  if (!isCuratorKey(entry.curator)) {
+    throw new Refused('signature', `${keyText(entry.curator)} is no key that signatures count under`);
+  }
   if (!holds(publicKey(entry.curator), signedBytes(entry, log), entry.signature)) {
     throw new Refused('signature', `curator ${keyText(entry.curator)} did not sign this entry for ${log.origin}`);
   }

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { cidText, keyText, printable, Refused } from '../bytes.js';
-import { entryCid, parseEntry, signedBytes, verifyEntrySignature } from '../entry.js';
+import { entryCid, isCuratorKey, parseEntry, signedBytes, verifyEntrySignature } from '../entry.js';
 import { chunkHash, EMPTY_DIRECTORY, FILE, fileHash, LINK } from '../leaf.js';
 import { leafHash, rootFromPath, rootOf } from '../merkle.js';
 import { isOrigin, parseLogKey, verifyCheckpoint } from '../note.js';
@@ -53,6 +53,10 @@ test('checkpoints', () => {
   }
   for (const [name, allowed] of Object.entries(ledger.origins)) assert.equal(isOrigin(name), allowed, name);
   for (const [key, text] of Object.entries(ledger.curator_keys)) assert.equal(keyText(hex(key)), text);
+  for (const v of ledger.public_keys) {
+    // Under what is no point nothing holds, so a verifier need not look for it.
+    if (v.name !== 'not on the curve') assert.equal(isCuratorKey(hex(v.key)), v.class === 'ok', v.name);
+  }
 });
 
 test('trees', () => {
