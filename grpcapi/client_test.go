@@ -278,7 +278,7 @@ func TestClientErrors(t *testing.T) {
 	o := must(c.Resolve(ctx, "d"))
 	classes := []error{store.ErrNotFound, store.ErrInvalid, store.ErrCorrupt, store.ErrConflict, store.ErrMismatch, store.ErrMissing}
 	both := map[string][2]error{}
-	for _, ref := range []string{"none", "d@2", "d@-1", "d@x", ":9", ":0", ":-1", "d/none", "d/a.txt/x", "", "@", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "d/../d", "d//a"} {
+	for _, ref := range []string{"none", "d@2", "d@-1", "d@x", "d@4294967297", "d@-4294967297", "d@99999999999999999999", "d@04294967297", ":9", ":0", ":-1", "d/none", "d/a.txt/x", "", "@", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "d/../d", "d//a"} {
 		_, errA := n.store.Resolve(ctx, ref)
 		_, errB := c.Resolve(ctx, ref)
 		both["resolve "+ref] = [2]error{errA, errB}

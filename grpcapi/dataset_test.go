@@ -253,6 +253,7 @@ func TestLists(t *testing.T) {
 	}
 	for what, token := range map[string]string{
 		"garbage": "!", "another listing": page.GetNextPageToken(), "long": strings.Repeat("A", maxPageToken+1), "empty": "AQ",
+		"after a version that cannot be": formatPage(&versionsToken{name: "n04", after: 1 << 31}),
 	} {
 		_, err := n.datasets.ListVersions(n.ctx, &scalev1.ListVersionsRequest{Name: "n04", PageToken: token})
 		refusedField(t, what, err, isInvalid, "page_token")

@@ -108,7 +108,7 @@ func (t *versionsToken) parse(b []byte) ([]byte, bool) {
 	if !ok || name != t.name {
 		return nil, false
 	}
-	v, b, ok := takeUint(b, math.MaxUint32)
+	v, b, ok := takeUint(b, math.MaxInt32)
 	t.after = int(v)
 	return b, ok && v > 0
 }

@@ -46,7 +46,9 @@ func (st *stage) append(ctx context.Context) (*state, error) {
 	// Step 3: one transaction. Before it lands the ledger is what it was, after it
 	// the entries are in; there is nothing in between.
 	var b kv.Batch
-	st.rows(&b, next, edge)
+	if err := st.rows(&b, next, edge); err != nil {
+		return nil, s.stop(err)
+	}
 	b.Set(indexKey(rowCheckpoint, next.checkpoint.Size), next.signed)
 	if err := s.kv.Commit(ctx, &b); err != nil {
 		return nil, s.stop(err)
@@ -62,27 +64,32 @@ func (st *stage) append(ctx context.Context) (*state, error) {
 
 // rows sets what makes the staged entries entries of the ledger, and the policy in
 // force after them. All but the checkpoint.
-func (st *stage) rows(b *kv.Batch, next *state, edge []ledger.Tile) {
+func (st *stage) rows(b *kv.Batch, next *state, edge []ledger.Tile) error {
 	for i := range st.entries {
 		n := &st.entries[i]
 		d := digestOf(n.cid)
 		b.Set(indexKey(rowIndex, n.index), d[:])
 		b.Set(digestKey(rowPosition, d), putInt(n.index))
+		if n.entry.Kind != ledger.KindPolicy {
+			key, err := nameKey(n.entry.Name, n.version)
+			if err != nil {
+				return err
+			}
+			b.Set(key, putInt(n.index))
+		}
 		switch n.entry.Kind {
 		case ledger.KindPolicy:
 			b.Set(indexKey(rowPolicy, n.index), nil)
 			next.policy, next.policyIndex = n.entry, n.index
 		case ledger.KindDataset:
-			b.Set(nameKey(n.entry.Name, n.version), putInt(n.index))
 			b.Set(rootKey(digestOf(n.entry.Root), n.index), nil)
 			b.Set(indexKey(rowPut, n.index), putRow{version: n.version, added: n.added}.append(nil))
-		case ledger.KindRemoval:
-			b.Set(nameKey(n.entry.Name, n.version), putInt(n.index))
 		}
 	}
 	for _, t := range edge {
 		b.Set(tileKey(t.Level, t.Index), t.Data)
 	}
+	return nil
 }
 
 // writeBlocks writes the entries that are not stored yet.

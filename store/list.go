@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 
 	"github.com/ipfs/go-cid"
 
@@ -152,12 +151,20 @@ func (s *Store) HistoryFrom(ctx context.Context, name string, after int) iter.Se
 			yield(Version{}, fmt.Errorf("%w: %w", ErrInvalid, err))
 			return
 		}
-		if after < 0 || after > math.MaxUint32-1 {
+		if after < 0 || after > maxVersion {
 			yield(Version{}, fmt.Errorf("history of %s after version %d: %w", name, after, ErrInvalid))
 			return
 		}
+		if after == maxVersion {
+			return
+		}
+		from, err := nameKey(name, after+1)
+		if err != nil {
+			yield(Version{}, err)
+			return
+		}
 		none := after == 0
-		for at, err := range s.visibleVersions(ctx, namePrefix(name), nameKey(name, after+1)) {
+		for at, err := range s.visibleVersions(ctx, namePrefix(name), from) {
 			if err != nil {
 				yield(Version{}, err)
 				return

@@ -83,9 +83,9 @@ func (s *Store) resolveDataset(ctx context.Context, head string) (Dataset, error
 	if !versioned {
 		return s.newest(ctx, name)
 	}
-	v, err := strconv.Atoi(version)
-	if err != nil || v == 0 || strconv.Itoa(v) != version {
-		return Dataset{}, fmt.Errorf("a version is @1, @2, … or @-1, @-2, …: %w", ErrInvalid)
+	v, err := parseVersion(name, version)
+	if err != nil {
+		return Dataset{}, err
 	}
 	if v < 0 {
 		newest, err := s.newestSlot(ctx, name, s.size())
@@ -97,6 +97,20 @@ func (s *Store) resolveDataset(ctx context.Context, head string) (Dataset, error
 		}
 	}
 	return s.versionOf(ctx, name, v)
+}
+
+// parseVersion parses the version of a reference to a name. Numbers that no version can have
+// are ErrNotFound.
+func parseVersion(name, version string) (int, error) {
+	digits := strings.TrimPrefix(version, "-")
+	if digits == "" || digits[0] == '0' || strings.Trim(digits, "0123456789") != "" {
+		return 0, fmt.Errorf("a version is @1, @2, … or @-1, @-2, …: %w", ErrInvalid)
+	}
+	v, err := strconv.ParseInt(version, 10, 32)
+	if err != nil { // it is a number, so what is wrong is its size
+		return 0, errNoVersion(name, version)
+	}
+	return int(v), nil
 }
 
 func (s *Store) datasetByCID(ctx context.Context, c cid.Cid) (Dataset, error) {
@@ -159,6 +173,10 @@ func errNoName(name string) error {
 	return fmt.Errorf("no dataset is named %s: %w", name, ErrNotFound)
 }
 
+func errNoVersion(name string, version any) error {
+	return fmt.Errorf("%s has no version %v: %w", name, version, ErrNotFound)
+}
+
 func errRemoved(r slot) error {
 	return fmt.Errorf("%s was removed by entry :%d; what was there before is %s@%d: %w", r.name, r.index, r.name, r.version-1, ErrNotFound)
 }
@@ -170,7 +188,11 @@ func errRemoved(r slot) error {
 func (s *Store) newestSlot(ctx context.Context, name string, size int64) (slot, error) {
 	// Versions are counted from 1. A lookup that finds nothing costs a hundredth of
 	// a scan that finds nothing, and new names are common.
-	if has, err := s.kv.Has(ctx, nameKey(name, 1)); err != nil {
+	first, err := nameKey(name, 1)
+	if err != nil {
+		return slot{}, err
+	}
+	if has, err := s.kv.Has(ctx, first); err != nil {
 		return slot{}, storeError(err)
 	} else if !has {
 		return slot{}, errNoName(name)
@@ -190,7 +212,12 @@ func (s *Store) newestSlot(ctx context.Context, name string, size int64) (slot, 
 		if found.index < size {
 			return found, nil
 		}
-		row.Key = nameKey(name, found.version-1)
+		if found.version == 1 {
+			return slot{}, errNoName(name)
+		}
+		if row.Key, err = nameKey(name, found.version-1); err != nil {
+			return slot{}, err
+		}
 		row.Value, err = s.kv.Get(ctx, row.Key, nil)
 	}
 }
@@ -201,8 +228,12 @@ func parseSlot(row kv.Row) (slot, error) {
 	if n < 2 {
 		return slot{}, fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
 	}
+	version := binary.BigEndian.Uint32(row.Key[n+1:])
+	if version < 1 || version > maxVersion {
+		return slot{}, fmt.Errorf("name row %x: %w", row.Key, ErrCorrupt)
+	}
 	i, err := parseInt(row.Value)
-	return slot{name: string(row.Key[1:n]), version: int(binary.BigEndian.Uint32(row.Key[n+1:])), index: i}, err
+	return slot{name: string(row.Key[1:n]), version: int(version), index: i}, err
 }
 
 // newestEntry reads the newest visible entry of a name; nil if there is none.
@@ -238,13 +269,17 @@ func (s *Store) newest(ctx context.Context, name string) (Dataset, error) {
 }
 
 func (s *Store) versionOf(ctx context.Context, name string, version int) (Dataset, error) {
-	b, err := s.kv.Get(ctx, nameKey(name, version), nil)
+	key, err := nameKey(name, version)
+	if err != nil {
+		return Dataset{}, err
+	}
+	b, err := s.kv.Get(ctx, key, nil)
 	var at slot
 	if err == nil {
-		at, err = parseSlot(kv.Row{Key: nameKey(name, version), Value: b})
+		at, err = parseSlot(kv.Row{Key: key, Value: b})
 	}
 	if errors.Is(err, kv.ErrNotFound) || err == nil && !s.visible(at.index) {
-		return Dataset{}, fmt.Errorf("%s has no version %d: %w", name, version, ErrNotFound)
+		return Dataset{}, errNoVersion(name, version)
 	}
 	if err != nil {
 		return Dataset{}, storeError(err)

@@ -351,8 +351,8 @@ func (r *Restore) append(ctx context.Context, c *restoreChunk) error {
 			if err != nil {
 				return err
 			}
-			if n.version = 1; prev != nil {
-				n.version = prev.version + 1
+			if n.version, err = nextVersion(e.Name, prev); err != nil {
+				return err
 			}
 		}
 		st.push(n)
@@ -384,7 +384,9 @@ func (r *Restore) commit(ctx context.Context, st *stage, leaves []tlog.Hash) err
 		policy:     base.policy, policyIndex: base.policyIndex,
 	}
 	var b kv.Batch
-	st.rows(&b, next, edge)
+	if err := st.rows(&b, next, edge); err != nil {
+		return err
+	}
 	// Usually all of it is one commit, which costs less than two.
 	if b.Fits(len(st.entries), size) {
 		for i := range st.entries {

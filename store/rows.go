@@ -55,9 +55,17 @@ func commitmentKey(h dag.Hash, part int) []byte {
 	return append(digestKey(rowCommitment, h), byte(part))
 }
 
-// nameKey orders the versions of a name. No name holds a zero byte.
-func nameKey(name string, version int) []byte {
-	return binary.BigEndian.AppendUint32(namePrefix(name), uint32(version))
+// maxVersion is the last version that a name can have: every int holds it, and so do rows
+// and messages.
+const maxVersion = math.MaxInt32
+
+// nameKey orders the versions of a name. No name holds a zero byte. Of numbers that are no
+// version it returns ErrNotFound.
+func nameKey(name string, version int) ([]byte, error) {
+	if version < 1 || version > maxVersion {
+		return nil, errNoVersion(name, version)
+	}
+	return binary.BigEndian.AppendUint32(namePrefix(name), uint32(version)), nil
 }
 
 func namePrefix(name string) []byte {
@@ -167,6 +175,9 @@ func parsePutRow(b []byte) (putRow, error) {
 	v, err := uvarints(b, 4)
 	if err != nil {
 		return putRow{}, fmt.Errorf("put row: %w", err)
+	}
+	if v[0] < 1 || v[0] > maxVersion {
+		return putRow{}, fmt.Errorf("put row of version %d: %w", v[0], ErrCorrupt)
 	}
 	return putRow{version: int(v[0]), added: tally{Chunks: v[1], Plain: v[2], Packed: v[3]}}, nil
 }

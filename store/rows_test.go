@@ -2,10 +2,13 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/koii-network/scale/compress"
+	"github.com/koii-network/scale/store/kv"
 	"github.com/koii-network/scale/store/pack"
 )
 
@@ -27,13 +30,47 @@ func TestRows(t *testing.T) {
 	if _, err := parseChunkRow(append(want, 0)); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("with a byte too many: %v", err)
 	}
+	name, err := nameKey("name", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for prefix, key := range map[string][]byte{
-		"74000000000000000007": tileKey(0, 7), "6e6e616d650000000002": nameKey("name", 2), "690000000000000005": indexKey(rowIndex, 5),
+		"74000000000000000007": tileKey(0, 7), "6e6e616d650000000002": name, "690000000000000005": indexKey(rowIndex, 5),
 		"616b3200720000000000000007": outboxKey("k2", outboxRow, 7), "616b320076fffffffffffffff8": outboxKey("k2", outboxBack, 7), "616b32006f0000000000000007": outboxKey("k2", outboxOpen, 7),
 		"72": {rowRestored}, "c00200": restoredRow{size: 320}.append(nil), "c00201": restoredRow{size: 320, resumed: true}.append(nil),
 	} {
 		if got := hexOf(key); got != prefix {
 			t.Errorf("key %s, want %s", got, prefix)
+		}
+	}
+}
+
+// No number stands for a version that it is not, written or read.
+func TestVersionRows(t *testing.T) {
+	for _, v := range []int{1, 2, maxVersion} {
+		key, err := nameKey("x", v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err := parseSlot(kv.Row{Key: key, Value: putInt(7)}); err != nil || at != (slot{"x", v, 7}) {
+			t.Errorf("version %d reads as %+v, %v", v, at, err)
+		}
+		if r, err := parsePutRow(putRow{version: v}.append(nil)); err != nil || r.version != v {
+			t.Errorf("version %d reads as %+v, %v", v, r, err)
+		}
+	}
+	for _, v := range []int{math.MinInt, math.MinInt32, -1, 0, maxVersion + 1, math.MaxUint32, math.MaxUint32 + 2, math.MaxInt} {
+		if key, err := nameKey("x", v); !errors.Is(err, ErrNotFound) {
+			t.Errorf("version %d has the key %x, %v", v, key, err)
+		}
+		if r, err := parsePutRow(putRow{version: v}.append(nil)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("version %d reads as %+v, %v", v, r, err)
+		}
+	}
+	for _, v := range []uint32{0, maxVersion + 1, math.MaxUint32} {
+		key := binary.BigEndian.AppendUint32(namePrefix("x"), v)
+		if at, err := parseSlot(kv.Row{Key: key, Value: putInt(7)}); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("version %d reads as %+v, %v", v, at, err)
 		}
 	}
 }
@@ -72,8 +109,8 @@ func FuzzRows(f *testing.F) {
 		if _, err := parseTally(b); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Error(err)
 		}
-		if _, err := parsePutRow(b); err != nil && !errors.Is(err, ErrCorrupt) {
-			t.Error(err)
+		if r, err := parsePutRow(b); err != nil && !errors.Is(err, ErrCorrupt) || err == nil && (r.version < 1 || r.version > maxVersion) {
+			t.Errorf("%x parses to %+v, %v", b, r, err)
 		}
 		if _, err := parseInt(b); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Error(err)

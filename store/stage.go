@@ -99,14 +99,25 @@ func (st *stage) dataset(ctx context.Context, d *draft, curator Signer) (PutResu
 	if d.curator != nil {
 		curator = d.curator
 	}
-	n := staged{version: 1, added: d.added}
-	if prev != nil {
-		n.version = prev.version + 1
+	n := staged{added: d.added}
+	if n.version, err = nextVersion(d.name, prev); err != nil {
+		return PutResult{}, err
 	}
 	if n, err = st.add(ctx, e, n, curator, d.ahead); err != nil {
 		return PutResult{}, fmt.Errorf("dataset %s: %w", d.name, err)
 	}
 	return PutResult{Dataset: datasetOf(n.index, n.cid, n.entry, d.kind, putRow{version: n.version, added: n.added})}, nil
+}
+
+// nextVersion returns the version that follows an entry of a name; nil is before the first.
+func nextVersion(name string, prev *nameEntry) (int, error) {
+	switch {
+	case prev == nil:
+		return 1, nil
+	case prev.version >= maxVersion:
+		return 0, fmt.Errorf("%s has %d versions, which is the most; put under another name: %w", name, prev.version, ErrInvalid)
+	}
+	return prev.version + 1, nil
 }
 
 // compose returns the entry of a draft, yet to be signed, and the one that it follows
@@ -163,8 +174,12 @@ func (st *stage) remove(ctx context.Context, name string, curator Signer) (Remov
 	if prev.entry.Kind != ledger.KindDataset {
 		return Removal{}, errRemoved(prev.slot)
 	}
+	version, err := nextVersion(name, prev)
+	if err != nil {
+		return Removal{}, err
+	}
 	e := &ledger.Entry{Kind: ledger.KindRemoval, Name: name, Previous: prev.index}
-	n, err := st.add(ctx, e, staged{version: prev.version + 1}, curator, nil)
+	n, err := st.add(ctx, e, staged{version: version}, curator, nil)
 	if err != nil {
 		return Removal{}, fmt.Errorf("remove %s: %w", name, err)
 	}

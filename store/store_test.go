@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"github.com/koii-network/scale/dag"
 	"github.com/koii-network/scale/dag/ledger"
 	"github.com/koii-network/scale/store"
+	"github.com/koii-network/scale/store/kv"
 )
 
 func TestStreams(t *testing.T) {
@@ -199,6 +201,27 @@ func TestVersions(t *testing.T) {
 	} {
 		if _, err := h.s.Resolve(h.ctx, ref); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", ref, err, want)
+		}
+	}
+	// A number is a version or is not there: it never stands for another one.
+	for _, sign := range []string{"", "-"} {
+		for _, n := range []string{
+			"2147483647", "2147483648", "2147483649", "4294967295", "4294967296", "4294967297", "4294967299",
+			"9223372036854775807", "9223372036854775808", "18446744073709551617", strings.Repeat("9", 100),
+		} {
+			ref := "x@" + sign + n
+			if o, err := h.s.Resolve(h.ctx, ref); !errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "version") {
+				t.Errorf("%s: %v, %v", ref, o, err)
+			}
+			for _, more := range []string{"0", "+", "-", "--"} {
+				ref := "x@" + more + sign + n
+				if more+sign == "-" {
+					continue
+				}
+				if o, err := h.s.Resolve(h.ctx, ref); !errors.Is(err, store.ErrInvalid) {
+					t.Errorf("%s: %v, %v", ref, o, err)
+				}
+			}
 		}
 	}
 	var versions []int
@@ -445,4 +468,49 @@ func (c *cancellingReader) Read(p []byte) (int, error) {
 		c.cancel()
 	}
 	return n, err
+}
+
+// The last version that a name can have is put and read as any other; none comes after it.
+func TestLastVersion(t *testing.T) {
+	const last = 1<<31 - 1
+	var rows kv.Store
+	h := newHarness(t, store.Options{WrapKV: func(s kv.Store) kv.Store { rows = s; return s }})
+	newest := func(version uint32) {
+		t.Helper()
+		var b kv.Batch
+		b.Set(binary.BigEndian.AppendUint32([]byte("nx\x00"), version), binary.BigEndian.AppendUint64(nil, 1))
+		if err := rows.Commit(h.ctx, &b); err != nil {
+			t.Fatal(err)
+		}
+		h.reopen()
+	}
+	one := h.mustPut(stream("x", []byte("one")))[0]
+	newest(last - 1)
+	if res := h.mustPut(stream("x", []byte("two")))[0]; res.Version != last {
+		t.Errorf("%+v", res)
+	}
+	for ref, want := range map[string]int64{"x": one.Entry + 1, "x@2147483647": one.Entry + 1, "x@-1": one.Entry, "x@-2147483646": one.Entry} {
+		if o := h.resolve(ref); o.Dataset.Entry != want {
+			t.Errorf("%s is entry %d, want %d", ref, o.Dataset.Entry, want)
+		}
+	}
+	if _, err := h.put(stream("x", []byte("three"))); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "which is the most") {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := h.s.Remove(h.ctx, "x", store.PutOptions{}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a removal more: %v", err)
+	}
+	h.mustPut(stream("y", []byte("three")))
+	for v, err := range h.s.HistoryFrom(h.ctx, "x", last) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	for _, err := range h.s.HistoryFrom(h.ctx, "x", last+1) {
+		if !errors.Is(err, store.ErrInvalid) {
+			t.Error(err)
+		}
+	}
+	newest(last + 1)
+	if o, err := h.s.Resolve(h.ctx, "x"); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a row beyond: %v, %v", o, err)
+	}
 }

@@ -127,6 +127,7 @@ func TestDamage(t *testing.T) {
 		{"root deleted", deleteRow("k", 0), check.Options{}, check.Error, []string{"finds it by its root is missing"}},
 		{"put row deleted", deleteRow("q", 0), check.Options{}, check.Error, []string{"what its put added is missing"}},
 		{"put row of another version", changeRow("q", 0, func(b []byte) []byte { b[0]++; return b }), check.Options{}, check.Error, []string{"leads to entry"}},
+		{"put row of a version that cannot be", changeRow("q", 0, func(b []byte) []byte { return append([]byte{0x80, 0x80, 0x80, 0x80, 8}, b[1:]...) }), check.Options{}, check.Error, []string{"what its put added is missing or damaged"}},
 		{"end of packs deleted", deleteRow("p", 0), check.Options{}, check.Error, []string{"where the packs end is missing", "do not put"}},
 		{"end of packs too early", changeRow("p", 0, func([]byte) []byte { return []byte{1, 100} }), check.Options{}, check.Error, []string{"behind the durable end"}},
 		{"totals deleted", deleteRow("s", 0), check.Options{}, check.Warning, []string{"the row of totals is missing"}},

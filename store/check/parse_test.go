@@ -288,14 +288,14 @@ func FuzzFrame(f *testing.F) {
 
 func TestNameKey(t *testing.T) {
 	for _, name := range []string{"a", "a.b-c_d"} {
-		for _, v := range []uint64{1, 255, 1<<32 - 1} {
+		for _, v := range []uint64{1, 255, 1<<31 - 1} {
 			n, got, ok := splitNameKey(nameKey(name, v))
 			if n != name || uint64(got) != v || !ok {
 				t.Errorf("%s@%d reads as %s@%d, %t", name, v, n, got, ok)
 			}
 		}
 	}
-	for _, k := range []string{"n", "n\x00\x00\x00\x00\x01", "na\x00\x00\x00\x00\x00", "na\x01\x00\x00\x00\x01", "na/b\x00\x00\x00\x00\x01"} {
+	for _, k := range []string{"n", "n\x00\x00\x00\x00\x01", "na\x00\x00\x00\x00\x00", "na\x00\x80\x00\x00\x00", "na\x01\x00\x00\x00\x01", "na/b\x00\x00\x00\x00\x01"} {
 		if _, _, ok := splitNameKey([]byte(k)); ok {
 			t.Errorf("%q is a name's key", k)
 		}

@@ -283,6 +283,9 @@ func (c *checker) getIndex(ctx context.Context, key []byte) (int64, error) {
 	return int64(binary.BigEndian.Uint64(b)), nil
 }
 
+// maxVersion is the last version that a name can have.
+const maxVersion = 1<<31 - 1
+
 func nameKey(name string, version uint64) []byte {
 	return rowKey('n', []byte(name), []byte{0}, binary.BigEndian.AppendUint32(nil, uint32(version)))
 }
@@ -293,7 +296,7 @@ func splitNameKey(k []byte) (name string, version uint32, ok bool) {
 		return "", 0, false
 	}
 	version = binary.BigEndian.Uint32(k[n+1:])
-	return string(k[1:n]), version, version > 0
+	return string(k[1:n]), version, version > 0 && version <= maxVersion
 }
 
 type put struct {
@@ -303,7 +306,7 @@ type put struct {
 
 func parsePut(b []byte) (put, bool) {
 	n, ok := uvarints(b, 4)
-	if !ok || n[0] == 0 || n[0] > 1<<32-1 {
+	if !ok || n[0] == 0 || n[0] > maxVersion {
 		return put{}, false
 	}
 	return put{n[0], tally{n[1], n[2], n[3]}}, true
