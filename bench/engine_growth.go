@@ -32,7 +32,7 @@ func (b *surroundings) growth(ctx context.Context, r *engineReport) error {
 	res := &growthResult{Bytes: 16 << 20}
 	times, rounds := 2, max(b.rounds, 3)
 	if b.full {
-		res.Bytes, times, rounds = 256<<20, growTimes, max(b.rounds, 6) // of a second each, and noisy
+		res.Bytes, times, rounds = 1<<30, growTimes, max(b.rounds, 4) // as much as the workload, and noisy
 	}
 	small, err := b.newStoreOf(ctx, "small", nil, "source")
 	if err != nil {

@@ -40,10 +40,11 @@ func main() {
 	flag.StringVar(&o.out, "out", "bench/out", "directory for the JSON results")
 	flag.StringVar(&o.only, "only", "", "names of workloads, of parts of the engine's or the node's, anchor or memory, separated by commas; default all, with the quick scale neither node nor anchor nor memory")
 	flag.StringVar(&o.peers, "peers", "", "names of what to compare SCALE with, separated by commas; default all")
-	flag.StringVar(&o.publish, "publish", "", "also write the results to this file with .json behind it, and the chart of them with .svg")
+	flag.StringVar(&o.publish, "publish", "", "also write the results to this file with .json behind it, in place of what it has of the same parts, and the chart of them with .svg")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each tool runs over each workload")
 	flag.BoolVar(&o.memory, "memory", false, "only put and get under a limit of 512 MiB of memory")
 	chart := flag.String("chart", "", "draw the results of this JSON file, as SVG to standard output, and measure nothing")
+	judge := flag.String("verdict", "", "say which targets the results of this JSON file meet, and measure nothing")
 	stat := flag.String("benchstat", "", "print the results of this JSON file as benchstat reads them, and measure nothing")
 	engine := flag.String("engine", "", "measure the engine by this job, as bench itself asks for it")
 	flag.Parse()
@@ -55,6 +56,8 @@ func main() {
 		err = engineJob(ctx, *engine, os.Stdout)
 	case *chart != "":
 		err = convert(*chart, os.Stdout, (*report).chart)
+	case *judge != "":
+		err = convert(*judge, os.Stdout, (*report).verdict)
 	case *stat != "":
 		err = convert(*stat, os.Stdout, (*report).benchstat)
 	default:
@@ -149,6 +152,7 @@ func bench(ctx context.Context, o options, out, progress io.Writer) error {
 			return err
 		}
 	}
+	r.stamp()
 	file := filepath.Join(o.out, "bench-"+o.scale+".json")
 	if err := r.save(file); err != nil {
 		return err

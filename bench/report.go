@@ -45,6 +45,7 @@ type report struct {
 	Floor    int64             `json:"peak_floor_bytes"` // peaks up to this are this program's own; see run
 	Versions map[string]string `json:"versions"`         // by tool
 	What     map[string]string `json:"workloads"`        // what each is, by its name
+	Measured map[string]string `json:"measured"`         // when, and with which build, by the name of the part
 	Results  []result          `json:"results"`
 	Engine   *engineReport     `json:"engine,omitempty"`
 	Node     *nodeReport       `json:"node,omitempty"`
@@ -228,8 +229,13 @@ func (r *report) save(file string) error {
 	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
-// publish writes the figures and their chart.
+// publish writes the figures and their chart. What the file has of parts that were not
+// measured stays.
 func (r *report) publish(name string) error {
+	r, err := r.mergeInto(name + ".json")
+	if err != nil {
+		return err
+	}
 	if err := r.save(name + ".json"); err != nil {
 		return err
 	}

@@ -213,3 +213,53 @@ func TestBenchstat(t *testing.T) {
 		}
 	}
 }
+
+// A run of some parts replaces these in what was published, all tools of a workload together,
+// and says so of each.
+func TestMerge(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "results.json")
+	old := &report{
+		Date: "2026-01-01", Versions: map[string]string{"scale": "old", "restic": "1", "borg": "1", "desync": "absent"},
+		What: map[string]string{"source": "s", "random": "r"},
+		Results: []result{
+			{Workload: "source", Tool: "scale", Step: stepPut}, {Workload: "source", Tool: "borg", Step: stepPut},
+			{Workload: "random", Tool: "scale", Step: stepPut}, {Workload: "random", Tool: "restic", Step: stepPut},
+		},
+		Engine: &engineReport{Growth: &growthResult{Bytes: 1}, Proofs: []provenResult{{What: "old"}}},
+		Node:   &nodeReport{Small: &smallResult{}},
+	}
+	old.stamp()
+	fresh := &report{
+		Date: "2026-01-02", Versions: map[string]string{"scale": "new", "restic": "2"}, What: map[string]string{"source": "s", "lines": "l"},
+		Results: []result{{Workload: "source", Tool: "scale", Step: stepGet}, {Workload: "source", Tool: "restic", Step: stepPut}, {Workload: "lines", Tool: "scale", Step: stepPut}},
+		Engine:  &engineReport{Proofs: []provenResult{{What: "new"}}},
+	}
+	fresh.stamp()
+	if r, err := fresh.mergeInto(file); err != nil || r != fresh {
+		t.Errorf("into nothing: %v, %v", r, err)
+	}
+	if err := old.save(file); err != nil {
+		t.Fatal(err)
+	}
+	r, err := fresh.mergeInto(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results []string
+	for _, res := range r.Results {
+		results = append(results, res.Workload+" "+res.Tool+" "+res.Step)
+	}
+	if diff := cmp.Diff([]string{"source scale get", "source restic put", "random scale put", "random restic put", "lines scale put"}, results); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]string{"scale": "new", "restic": "2", "desync": "absent"}, r.Versions); diff != "" {
+		t.Error(diff)
+	}
+	was, is := "2026-01-01, old", "2026-01-02, new"
+	if diff := cmp.Diff(map[string]string{"source": is, "lines": is, "random": was, "engine-growth": was, "engine-proofs": is, "node-small": was}, r.Measured); diff != "" {
+		t.Error(diff)
+	}
+	if r.Engine.Growth == nil || r.Engine.Proofs[0].What != "new" || r.Node.Small == nil || r.Date != fresh.Date {
+		t.Errorf("%+v", r)
+	}
+}
