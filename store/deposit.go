@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/koii-network/scale/dag"
@@ -92,6 +93,31 @@ func (d *deposit) Known(_ context.Context, chunks []ingest.Chunk, known []bool) 
 		}
 	}
 	return nil
+}
+
+// misnamed returns ErrMismatch for a MissingError of a chunk that is stored, but not with
+// the size that it is named with: to store it again would not help.
+func (d *deposit) misnamed(err error) error {
+	var m *MissingError
+	if !errors.As(err, &m) {
+		return err
+	}
+	for i, named := range m.Sizes {
+		digest := m.Digests[i]
+		size, sizeErr := d.w.s.storedSize(d.ctx, digest)
+		if sizeErr != nil {
+			return sizeErr
+		}
+		if size == 0 {
+			d.w.mu.Lock()
+			size = d.w.chunks[digest].size
+			d.w.mu.Unlock()
+		}
+		if size != 0 && size != named {
+			return fmt.Errorf("chunk %v has %d bytes, the dataset names it with %d: %w", dag.RawCID(digest), size, named, ErrMismatch)
+		}
+	}
+	return err
 }
 
 // pending says whether a chunk is on its way, and notes that the deposit depends on

@@ -214,7 +214,7 @@ func (s *Store) ingest(ctx context.Context, sets []*dataset, progress func(Progr
 		if err != nil {
 			d.want() // so that a second attempt finds what is there
 			if in.Source != nil {
-				err = inputError(err)
+				err = inputError(d.misnamed(err))
 			}
 			return fmt.Errorf("put %s: %w", ds.in.Name, err)
 		}

@@ -90,8 +90,8 @@ type openers struct {
 
 // Add verifies a frame and stores those of its chunks that are new: size, codec and
 // count are within the limits, it opens to just the size that it declares, and every
-// chunk has its digest. What does not hold is ErrInvalid, bytes of another digest are
-// ErrMismatch as well, and nothing of the frame is stored. Add waits while too many frames
+// chunk has its digest. What does not hold is ErrInvalid, bytes of another digest and those
+// that do not open are ErrMismatch as well, and nothing of the frame is stored. Add waits while too many frames
 // are being opened, or while too much is waiting for the disk. It does not keep the frame,
 // and what it added is durable only after Finish.
 func (u *Upload) Add(ctx context.Context, f pack.Frame) (FrameResult, error) {
@@ -117,7 +117,7 @@ func (u *Upload) Add(ctx context.Context, f pack.Frame) (FrameResult, error) {
 		defer u.s.openers.plain.Put(buf)
 		var err error
 		if plain, err = u.s.opener.Open((*buf)[:0], f.Codec, f.Sealed, int(f.PlainSize)); err != nil {
-			return res, fmt.Errorf("frame: %w: %w", ErrInvalid, err)
+			return res, fmt.Errorf("frame: %w: %w: %w", ErrInvalid, ErrMismatch, err)
 		}
 		*buf = plain[:0]
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -223,13 +224,20 @@ func TestCommitOfMissing(t *testing.T) {
 	}
 	there := store.Chunk{Digest: sha256.Sum256(b), Size: 1000}
 	for what, in := range map[string]store.Input{
-		"absent": name(store.Chunk{Digest: dag.Digest{1}, Size: 1000}), "longer": name(store.Chunk{Digest: there.Digest, Size: 1001}),
-		"shorter": name(store.Chunk{Digest: there.Digest, Size: 999}),
+		"absent": name(store.Chunk{Digest: dag.Digest{1}, Size: 1000}),
+		"twice":  name(store.Chunk{Digest: dag.Digest{2}, Size: 20_000}, store.Chunk{Digest: dag.Digest{2}, Size: 20_001}),
 	} {
 		_, err := h.put(in)
 		var missing *store.MissingError
 		if !errors.As(err, &missing) || !errors.Is(err, store.ErrMissing) || len(missing.Digests) != 1 {
 			t.Errorf("%s: %v, want a MissingError", what, err)
+		}
+	}
+	for _, size := range []uint32{999, 1001} {
+		want := fmt.Sprintf("chunk %v has 1000 bytes, the dataset names it with %d", dag.RawCID(there.Digest), size)
+		_, err := h.put(name(store.Chunk{Digest: dag.Digest{1}, Size: 20_000}, store.Chunk{Digest: there.Digest, Size: size}))
+		if !errors.Is(err, store.ErrMismatch) || errors.Is(err, store.ErrMissing) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want ErrMismatch: %s", err, want)
 		}
 	}
 	if got := h.s.Published().Size; got != 2 {
@@ -328,8 +336,8 @@ func TestBomb(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err := u.Add(h.ctx, f)
 	runtime.ReadMemStats(&after)
-	if !errors.Is(err, store.ErrInvalid) {
-		t.Errorf("%v, want ErrInvalid", err)
+	if !errors.Is(err, store.ErrInvalid) || !errors.Is(err, store.ErrMismatch) {
+		t.Errorf("%v, want ErrInvalid and ErrMismatch", err)
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
 		t.Errorf("%d bytes were allocated to find out", n)
@@ -492,8 +500,8 @@ func TestStoredSinceAsked(t *testing.T) {
 	_, err = h.put(store.Input{Name: "x", Source: &source{{Kind: dag.KindFile, Attr: dag.Attr{Mode: 0o644}, Chunks: func(yield func(store.Chunk, error) bool) {
 		yield(store.Chunk{Digest: digests[0], Size: 2999}, nil)
 	}}}})
-	if !errors.Is(err, store.ErrMissing) {
-		t.Errorf("%v, want ErrMissing", err)
+	if !errors.Is(err, store.ErrMismatch) {
+		t.Errorf("%v, want ErrMismatch", err)
 	}
 	h.check()
 }

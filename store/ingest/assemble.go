@@ -14,6 +14,7 @@ type assembler struct {
 
 	fresh   []NewChunk // scratch
 	missing []dag.Digest
+	sizes   []uint32                // of missing
 	listed  map[dag.Digest]struct{} // in missing
 
 	tree   *dag.TreeBuilder // nil for a single file
@@ -36,7 +37,7 @@ func (a *assembler) slab(sl *slab) error {
 	// A node must not name what is not stored, so nothing is built any more once
 	// something is missing.
 	if n := len(a.missing); n == MaxMissing || n > 0 && sl.last {
-		return &MissingError{Digests: a.missing}
+		return &MissingError{Digests: a.missing, Sizes: a.sizes}
 	} else if n == 0 {
 		if err := a.build(sl); err != nil {
 			return err
@@ -57,7 +58,7 @@ func (a *assembler) handOver(sl *slab) error {
 		case at >= 0:
 			a.fresh = append(a.fresh, NewChunk{Chunk: c, Data: sl.buf.b[at : at+int(c.Size)]})
 		default:
-			a.miss(c.Digest)
+			a.miss(c)
 		}
 	}
 	if len(a.fresh) == 0 {
@@ -68,15 +69,15 @@ func (a *assembler) handOver(sl *slab) error {
 	return err
 }
 
-func (a *assembler) miss(d dag.Digest) {
-	if _, ok := a.listed[d]; ok || len(a.missing) == MaxMissing {
+func (a *assembler) miss(c Chunk) {
+	if _, ok := a.listed[c.Digest]; ok || len(a.missing) == MaxMissing {
 		return
 	}
 	if a.listed == nil {
 		a.listed = make(map[dag.Digest]struct{})
 	}
-	a.listed[d] = struct{}{}
-	a.missing = append(a.missing, d)
+	a.listed[c.Digest] = struct{}{}
+	a.missing, a.sizes = append(a.missing, c.Digest), append(a.sizes, c.Size)
 }
 
 func (a *assembler) build(sl *slab) error {

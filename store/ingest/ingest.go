@@ -35,6 +35,7 @@ const MaxMissing = 1000
 // with the size it gives them.
 type MissingError struct {
 	Digests []dag.Digest // the first ones, at most MaxMissing, each once
+	Sizes   []uint32     // with which the dataset names them, or nil
 }
 
 func (e *MissingError) Error() string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -90,7 +91,8 @@ func TestMissing(t *testing.T) {
 		entries = append(entries, entries[1]) // which would not be in order
 		_, err := run(t, p, n, &ingest.Input{Source: &slice{entries: entries}})
 		var missing *ingest.MissingError
-		if !errors.As(err, &missing) || !errors.Is(err, ingest.ErrMissing) || len(missing.Digests) != min(count, ingest.MaxMissing) {
+		if !errors.As(err, &missing) || !errors.Is(err, ingest.ErrMissing) || len(missing.Digests) != min(count, ingest.MaxMissing) ||
+			!slices.Equal(missing.Sizes, slices.Repeat([]uint32{5}, len(missing.Digests))) {
 			t.Fatalf("%d missing: %v", count, err)
 		}
 		for i, d := range missing.Digests {
