@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/dag/proof"
@@ -234,23 +233,9 @@ func (a *anchors) WatchAnchors(req *scalev1.WatchAnchorsRequest, ss grpc.ServerS
 	return ErrClosing
 }
 
-// private refuses callers that do not come through the private socket of the store: a
-// wallet is a path on this machine.
-func private(ctx context.Context) error {
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(routeInfo); ok && info.route == routePrivate {
-			return nil
-		}
-	}
-	return fmt.Errorf("chains are configured on the node's machine, by its user, without --node: %w", ErrScope)
-}
-
 // GetConfiguration implements AnchorServiceServer.
-func (a *anchors) GetConfiguration(ctx context.Context, _ *scalev1.GetConfigurationRequest) (*scalev1.GetConfigurationResponse, error) {
+func (a *anchors) GetConfiguration(_ context.Context, _ *scalev1.GetConfigurationRequest) (*scalev1.GetConfigurationResponse, error) {
 	from, err := a.get("")
-	if err == nil {
-		err = private(ctx)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -266,11 +251,8 @@ func (a *anchors) GetConfiguration(ctx context.Context, _ *scalev1.GetConfigurat
 }
 
 // ConfigureChain implements AnchorServiceServer.
-func (a *anchors) ConfigureChain(ctx context.Context, req *scalev1.ConfigureChainRequest) (*scalev1.ConfigureChainResponse, error) {
+func (a *anchors) ConfigureChain(_ context.Context, req *scalev1.ConfigureChainRequest) (*scalev1.ConfigureChainResponse, error) {
 	from, err := a.get("")
-	if err == nil {
-		err = private(ctx)
-	}
 	if err != nil {
 		return nil, err
 	}

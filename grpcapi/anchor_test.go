@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/koii-network/scale/anchor"
 	"github.com/koii-network/scale/dag/proof"
@@ -263,8 +264,10 @@ func TestConfigureChainIsPrivate(t *testing.T) {
 	if err := public.ConfigureAnchors(n.ctx, one, false); !errors.Is(err, ErrScope) {
 		t.Errorf("over the network: %v", err)
 	}
-	if _, err := public.AnchorConfig(n.ctx); !errors.Is(err, ErrScope) {
-		t.Errorf("over the network: %v", err)
+	_, err := public.AnchorConfig(n.ctx)
+	st := refused(t, "over the network", err, scalev1.ErrorReason_ERROR_REASON_SCOPE, "private socket", "no token")
+	if links := detailOf[*errdetails.Help](st).GetLinks(); len(links) != 1 || !strings.Contains(links[0].GetDescription(), "without --node") {
+		t.Errorf("over the network: help %v", links)
 	}
 	if err := own.ConfigureAnchors(n.ctx, one, false); err != nil {
 		t.Fatal(err)

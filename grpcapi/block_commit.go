@@ -193,7 +193,7 @@ func (c *commitSource) entry() error {
 	}
 	e := &store.SourceEntry{Path: string(m.GetPath()), Kind: kind, Target: string(m.GetTarget())}
 	if e.Attr, err = attributes(kind, m.Mode, m.GetMtime()); err != nil {
-		return inField("entries", fmt.Errorf("%q: %w", e.Path, err))
+		return fmt.Errorf("%q: %w", e.Path, inMessage("entries", err))
 	}
 	if c.order.entries == 0 && e.Path == "" && kind == dag.KindFile {
 		c.single = true
@@ -202,7 +202,7 @@ func (c *commitSource) entry() error {
 	} else if c.single {
 		return invalidf("entries", "a dataset of one file has no other entry")
 	} else if err := c.order.enter(e, &c.pending); err != nil {
-		return inField("entries", err)
+		return inMessage("entries", err)
 	}
 	c.file = kind == dag.KindFile
 	switch {
@@ -211,8 +211,8 @@ func (c *commitSource) entry() error {
 	case has:
 		return invalidf("entries.chunks", "%q is not a file", e.Path)
 	}
-	if kind != dag.KindLink && e.Target != "" {
-		return invalidf("entries.target", "%q is not a link", e.Path)
+	if err := checkTarget(kind, e.Target); err != nil {
+		return fmt.Errorf("%q: %w", e.Path, inMessage("entries", err))
 	}
 	return nil
 }

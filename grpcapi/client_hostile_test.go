@@ -8,11 +8,13 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/koii-network/scale/dag/audit"
@@ -54,6 +56,44 @@ func ended(method string, at int) tamper {
 			return nil, io.EOF
 		}
 		return [][]byte{b}, nil
+	}
+}
+
+// emptyData puts data that is explicitly empty into every part of a tree, or sends parts with
+// nothing else in front of it.
+func emptyData(method string, alone bool) tamper {
+	empty := protowire.AppendBytes(protowire.AppendTag(nil, partDataField, protowire.BytesType), nil)
+	return func(called string, n int, b []byte) ([][]byte, error) {
+		if called != method {
+			return [][]byte{b}, nil
+		}
+		var out []byte
+		if alone {
+			out = protowire.AppendBytes(protowire.AppendTag(nil, treePartsField, protowire.BytesType), empty)
+			return [][]byte{out, b}, nil
+		}
+		err := wireFields(b, func(num protowire.Number, part []byte) error {
+			out = protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), append(part[:len(part):len(part)], empty...))
+			return nil
+		})
+		return [][]byte{out}, err
+	}
+}
+
+// Data that is explicitly empty is the same as none.
+func TestClientTreeEmptyData(t *testing.T) {
+	n := startClientNode(t)
+	must(n.store.Put(t.Context(), []store.Input{{Name: "d", Path: testTree(t, 1<<20)}}, store.PutOptions{}))
+	proxy := startGRPCProxy(t, n.addr)
+	c := n.dial(proxy.addr)
+	d := must(c.Resolve(t.Context(), "d"))
+	var want, got visits
+	if err := c.GetTree(t.Context(), d, &want); err != nil {
+		t.Fatal(err)
+	}
+	proxy.set(emptyData(scalev1.DatasetService_GetTree_FullMethodName, false), nil)
+	if err := c.GetTree(t.Context(), d, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -171,6 +211,7 @@ func TestClientHostileNode(t *testing.T) {
 		{"another root", getTree, onPart("", func(p *scalev1.TreePart) { p.Entry.Kind = scalev1.Kind_KIND_FILE })},
 		{"a tree that ends early", getTree, ended(treeM, 1)},
 		{"no tree", getTree, ended(treeM, 0)},
+		{"parts of a tree with empty data alone", getTree, emptyData(treeM, true)},
 		{"a part of a tree that is nothing", getTree, onPart("big", func(p *scalev1.TreePart) { p.Entry = nil })},
 
 		{"an entry less", list, onList(func(m *scalev1.ListTreeResponse) { m.Entries = m.Entries[:len(m.Entries)-1] })},

@@ -107,7 +107,13 @@ func (t *treeReader) take(m *wireMessage) error {
 		if len(part) == 0 {
 			return errNothing
 		}
-		return wireFields(part, func(n protowire.Number, value []byte) error {
+		came, empty := false, false
+		err := wireFields(part, func(n protowire.Number, value []byte) error {
+			if n == 2 && len(value) == 0 { // the same as none
+				empty = true
+				return nil
+			}
+			came = true
 			switch n {
 			case 1:
 				var e scalev1.TreeEntry
@@ -120,6 +126,10 @@ func (t *treeReader) take(m *wireMessage) error {
 			}
 			return nil
 		})
+		if err == nil && empty && !came {
+			err = errNothing
+		}
+		return err
 	})
 }
 
@@ -160,9 +170,6 @@ func (t *treeReader) entry(te *scalev1.TreeEntry) error {
 }
 
 func (t *treeReader) data(b []byte) error {
-	if len(b) == 0 {
-		return errNothing
-	}
 	if t.file == nil || uint64(len(b)) > t.left {
 		return nodeErrorf("more bytes of %.300q came than it has", t.last.Path)
 	}

@@ -79,7 +79,7 @@ func (d *datasets) putInput(ctx context.Context, src *putSource) (store.Input, e
 	default:
 		attr, err := attributes(kind, h.Mode, h.GetMtime())
 		if err != nil {
-			return none, inField("header", err)
+			return none, inMessage("header", err)
 		}
 		in.Source = &fileSource{&store.SourceEntry{Kind: kind, Attr: attr, Body: &fileBody{src}}}
 	}
@@ -191,10 +191,10 @@ func (p *putSource) entry() error {
 	}
 	e := &store.SourceEntry{Path: string(m.GetPath()), Kind: kind, Target: string(m.GetTarget())}
 	if e.Attr, err = attributes(kind, m.Mode, m.GetMtime()); err != nil {
-		return inField("entry", fmt.Errorf("%q: %w", e.Path, err))
+		return fmt.Errorf("%q: %w", e.Path, inMessage("entry", err))
 	}
 	if err := p.order.enter(e, &p.pending); err != nil {
-		return inField("entry", err)
+		return inMessage("entry", err)
 	}
 	p.file = kind == dag.KindFile
 	switch {
@@ -203,8 +203,8 @@ func (p *putSource) entry() error {
 	case p.m.data.len() > 0:
 		return invalidf("entry.data", "%q is not a file", e.Path)
 	}
-	if kind != dag.KindLink && e.Target != "" {
-		return invalidf("entry.target", "%q is not a link", e.Path)
+	if err := checkTarget(kind, e.Target); err != nil {
+		return fmt.Errorf("%q: %w", e.Path, inMessage("entry", err))
 	}
 	return nil
 }

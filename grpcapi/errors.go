@@ -20,7 +20,7 @@ import (
 
 // Error classes of the node, beside ErrToken and those of package store.
 var (
-	// ErrScope: the token's scope does not allow the call.
+	// ErrScope: the token's scope does not allow the call, or nothing does from where it comes.
 	ErrScope = errors.New("not allowed by the token's scope")
 	// ErrLimit: a limit of the node was reached. A RetryAfter says whether it will pass.
 	ErrLimit = errors.New("limit reached")
@@ -164,6 +164,12 @@ type RetryAfter struct {
 
 func (e *RetryAfter) Error() string { return e.Err.Error() }
 func (e *RetryAfter) Unwrap() error { return e.Err }
+
+// A refusal is ErrScope in words of its own, where those of the table would lead astray.
+type refusal struct{ why, hint string }
+
+func (e *refusal) Error() string { return e.why }
+func (e *refusal) Unwrap() error { return ErrScope }
 
 // A fieldError says which field of a request is wrong.
 type fieldError struct {

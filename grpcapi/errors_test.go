@@ -150,9 +150,13 @@ func TestErrorReasons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^  // \[([A-Z_]+)\] (?:.*\n  // )*.*\n  (ERROR_REASON_[A-Z_]+) = `).FindAllSubmatch(text, -1) {
-		said[string(m[2])] = string(m[1])
+	said, names := map[string]string{}, map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^  // \[([A-Z_]+)\] ((?:.*\n  // )*.*)\n  (ERROR_REASON_[A-Z_]+) = `).FindAllSubmatch(text, -1) {
+		said[string(m[3])] = string(m[1])
+		_, list, _ := strings.Cut(string(m[2]), "Class")
+		for _, name := range regexp.MustCompile(`"([a-z-]+)"`).FindAllStringSubmatch(list, -1) {
+			names[string(m[3])] = append(names[string(m[3])], name[1])
+		}
 	}
 	given := map[scalev1.ErrorReason]bool{}
 	for _, c := range errorClasses {
@@ -165,6 +169,17 @@ func TestErrorReasons(t *testing.T) {
 			t.Errorf("%v: the API says no code: %v", c.reason, err)
 		} else if code != c.code {
 			t.Errorf("%s: %v, the API says %v", c.name, c.code, code)
+		}
+		at := slices.Index(names[c.reason.String()], c.name)
+		if at < 0 {
+			t.Errorf("%v: the API does not list the class %q", c.reason, c.name)
+			continue
+		}
+		names[c.reason.String()] = slices.Delete(names[c.reason.String()], at, at+1)
+	}
+	for reason, left := range names {
+		if len(left) > 0 {
+			t.Errorf("%s: the API lists %q, which nothing has", reason, left)
 		}
 	}
 	for n, name := range scalev1.ErrorReason_name {
@@ -203,6 +218,33 @@ func TestErrorDetails(t *testing.T) {
 	}
 	if v := detailOf[*errdetails.PreconditionFailure](st).GetViolations()[1]; v.GetType() != missingType || v.GetSubject() != dag.RawCID(missing.Digests[1]).String() {
 		t.Errorf("violation: %v", v)
+	}
+}
+
+// Who has no token is told to get one, and not of the scope of one; whom no token helps is not
+// told to get one.
+func TestScopeRefusals(t *testing.T) {
+	for _, c := range []struct {
+		err        error
+		says, help string
+	}{
+		{scopeError(method{scope: write}, Identity{Name: "anonymous", Scope: read, Anonymous: true}), "needs a token with the scope write, and has none", "--scope write"},
+		{scopeError(method{scope: write}, Identity{Name: "token a", Scope: read}), "token a has read: " + ErrScope.Error(), "use a token with the scope"},
+		{errPrivate, "no token allows it", "without --node"},
+		{forbidden("not called %q", "x"), `not called "x"`, ""},
+	} {
+		st := toStatus(fmt.Errorf("call: %w", c.err))
+		text := refused(t, c.says, st.Err(), scalev1.ErrorReason_ERROR_REASON_SCOPE, c.says).Message()
+		if strings.Contains(text, ErrScope.Error()) != strings.Contains(c.says, ErrScope.Error()) {
+			t.Errorf("%q", text)
+		}
+		links := detailOf[*errdetails.Help](st).GetLinks()
+		if (len(links) == 1) != (c.help != "") || len(links) == 1 && !strings.Contains(links[0].GetDescription(), c.help) {
+			t.Errorf("%s: help %v, want %q", text, links, c.help)
+		}
+		if back := fromStatus(st.Err()); !errors.Is(back, ErrScope) {
+			t.Errorf("%s comes back as %v", text, back)
+		}
 	}
 }
 

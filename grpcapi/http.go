@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -68,6 +69,7 @@ type HTTPOptions struct {
 type HTTP struct {
 	o       HTTPOptions
 	checks  checks
+	routes  routes
 	gateway http.Handler
 	server  *http.Server
 	conn    *grpc.ClientConn
@@ -122,6 +124,9 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	if h.checks, err = newChecks(o.Hosts, o.Origins); err != nil {
 		return nil, err
 	}
+	if h.routes, err = readRoutes(openAPI, o.Metrics != nil); err != nil {
+		return nil, err
+	}
 	go func() { h.served <- o.Server.Serve(gatewayListener{h.pipe}) }()
 	h.conn, err = grpc.NewClient("passthrough:gateway",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return h.pipe.DialContext(ctx) }),
@@ -131,7 +136,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 		grpc.WithStaticStreamWindowSize(pipeBytes), grpc.WithStaticConnWindowSize(4*pipeBytes),
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig())
 	if err == nil {
-		h.gateway, err = newGateway(h.conn)
+		h.gateway, err = h.newGateway()
 	}
 	if err != nil {
 		h.pipe.Close()
@@ -218,7 +223,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 	if done, err := h.checks.check(w, r, health); err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	} else if done { // a preflight request
 		return
@@ -252,12 +257,15 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	// Before anything is read, or a place is taken, it is known who calls.
 	authorization := r.Header.Values("Authorization")
 	if n := len(strings.Join(authorization, "")); n > maxAuthorization {
-		h.refuse(w, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
+		h.refuse(w, r, fmt.Errorf("%w: authorization has %d bytes", ErrToken, n))
 		return
 	}
 	id, err := h.o.Auth.identify(c, authorization)
+	if err == nil && !utf8.ValidString(r.URL.Path) {
+		err = fmt.Errorf("%w: the path %q is not UTF-8", store.ErrInvalid, cutText(r.URL.Path, maxQueryKey))
+	}
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
@@ -265,7 +273,7 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	defer conn.enter()()
 	leave, err := h.enter(id.key(c.addr))
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	defer leave()
@@ -307,13 +315,22 @@ func (h *HTTP) enter(who string) (leave func(), err error) {
 }
 
 // refuse answers a request that becomes no call.
-func (h *HTTP) refuse(w http.ResponseWriter, err error) {
+func (h *HTTP) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if h.o.OnRefused != nil {
-		why := err
-		if refusal := (*httpError)(nil); errors.As(err, &refusal) {
-			why = fmt.Errorf("%w: %w", store.ErrInvalid, err)
-		}
-		h.o.OnRefused(why)
+		h.o.OnRefused(err)
+	}
+	h.answerError(w, r, err)
+}
+
+// answerError answers with an error, which is in the log if callers are told no more of it
+// than a number.
+func (h *HTTP) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	if refused := (*httpError)(nil); errors.As(err, &refused) && refused.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", strings.Join(h.routes.methods(r.URL.Path), ", "))
+	}
+	err, internal := asInternal(err)
+	if internal {
+		h.o.Logger.Error("HTTP request failed", "path", r.URL.Path, "err", detail(err), "told", err.Error())
 	}
 	writeError(w, err)
 }
@@ -334,16 +351,15 @@ func (h *HTTP) logPanic(r *http.Request) {
 // read lets a handler answer, or refuses callers who lack the scope read.
 func (h *HTTP) read(w http.ResponseWriter, r *http.Request, c caller, answer http.Handler) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		h.refuse(w, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
+		h.refuse(w, r, &httpError{http.StatusMethodNotAllowed, "only GET and HEAD are for " + r.URL.Path})
 		return
 	}
 	id, err := h.o.Auth.identify(c, r.Header.Values("Authorization"))
-	if err == nil && id.Scope < scalev1.Scope_SCOPE_READ {
-		err = fmt.Errorf("%w: it needs the scope read", ErrScope)
+	if err == nil && id.Scope < read {
+		err = scopeError(method{scope: read}, id)
 	}
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	conn, _ := r.Context().Value(connKey{}).(*limitedConn)

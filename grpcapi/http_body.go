@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/koii-network/scale/store"
 )
 
 // A pacedBody is the body of a request as a series of messages. Each message must arrive
@@ -25,6 +27,9 @@ type pacedBody struct {
 	objects int       // and JSON objects in it, at most
 	since   time.Time // when its first byte was asked for
 	fault   error     // why reading ended before the end
+
+	single bool        // the call takes one message
+	inPath []pathField // what the path says already
 }
 
 func newPacedBody(w http.ResponseWriter, r *http.Request, idle time.Duration, large chan struct{}) *pacedBody {
@@ -81,8 +86,11 @@ func (b *pacedBody) read(p []byte) (int, error) {
 	if b.objects += bytes.Count(p[:n], []byte("{")); b.objects > maxObjects {
 		return 0, fmt.Errorf("%w: a message has at most %d objects of JSON", ErrLimit, maxObjects)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("%w: a message did not arrive within %v", ErrTooSlow, b.idle)
+	case err != nil && err != io.EOF: // it ends too early, or its chunks are malformed
+		err = fmt.Errorf("%w: the body did not arrive whole: %w", store.ErrInvalid, err)
 	}
 	// The server watches the connection while the handler runs, and must not take the end
 	// of this time for the end of the caller.

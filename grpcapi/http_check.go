@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/koii-network/scale/store"
 )
 
 // An httpError is a request that is refused before it is looked at, with a status of HTTP
@@ -20,6 +22,12 @@ type httpError struct {
 }
 
 func (e *httpError) Error() string { return e.why }
+func (e *httpError) Unwrap() error { return store.ErrInvalid }
+
+// forbidden refuses whoever may not call at all, or not as he does.
+func forbidden(format string, args ...any) error {
+	return &refusal{why: fmt.Sprintf(format, args...)}
+}
 
 // checks tells requests of programs, and of pages that belong here, from those that the
 // page of another site makes a browser send:
@@ -60,18 +68,16 @@ var httpMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost, htt
 // may call the node by any address, as schedulers do.
 func (c *checks) check(w http.ResponseWriter, r *http.Request, health bool) (done bool, err error) {
 	if !c.hostAllowed(r.Host, health) {
-		return false, &httpError{http.StatusForbidden,
-			fmt.Sprintf("this node is not called %q; its operator can add the name with --http-host", r.Host)}
+		return false, forbidden("this node is not called %q; its operator can add the name with --http-host", r.Host)
 	}
 	w.Header().Add("Vary", "Origin")
 	origins := r.Header.Values("Origin")
 	if len(origins) > 1 {
-		return false, &httpError{http.StatusForbidden, "more than one Origin"}
+		return false, forbidden("more than one Origin")
 	}
 	if len(origins) == 1 {
 		if !c.originAllowed(origins[0], r) {
-			return false, &httpError{http.StatusForbidden,
-				fmt.Sprintf("pages of %q may not call this node; its operator can add the origin with --http-origin", origins[0])}
+			return false, forbidden("pages of %q may not call this node; its operator can add the origin with --http-origin", origins[0])
 		}
 		w.Header().Set("Access-Control-Allow-Origin", origins[0])
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
@@ -81,15 +87,23 @@ func (c *checks) check(w http.ResponseWriter, r *http.Request, health bool) (don
 			return true, nil
 		}
 	} else if foreignFetch(r) {
-		return false, &httpError{http.StatusForbidden, "pages of other sites may not call this node"}
+		return false, forbidden("pages of other sites may not call this node")
 	}
 	if !slices.Contains(httpMethods, r.Method) {
-		w.Header().Set("Allow", strings.Join(httpMethods, ", "))
 		return false, &httpError{http.StatusMethodNotAllowed, fmt.Sprintf("the method %q is not for this node", r.Method)}
 	}
 	plain := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete
-	if (!plain || r.ContentLength != 0) && !jsonBody(r.Header) {
+	if plain && r.ContentLength == 0 {
+		return false, nil
+	}
+	if !jsonBody(r.Header) {
 		return false, &httpError{http.StatusUnsupportedMediaType, "the Content-Type must be application/json"}
+	}
+	for _, v := range r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(v, "identity") {
+			w.Header().Set("Accept-Encoding", "identity")
+			return false, &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("bodies are taken as they are, without the Content-Encoding %q", v)}
+		}
 	}
 	return false, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
@@ -35,14 +37,18 @@ var openAPI []byte
 const maxGatewayMessage = 4 << 20
 
 // A strictQuery refuses a parameter that is no field of a message of ours, which a typing
-// error in its name would otherwise leave out without a word.
+// error in its name would otherwise leave out without a word, and one that is not UTF-8,
+// which would be found only when the message is sent on.
 type strictQuery struct{ runtime.DefaultQueryParser }
 
 func (q *strictQuery) Parse(msg proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	if d := msg.ProtoReflect().Descriptor(); d.ParentFile().Package() == "scale.v1" {
-		for key := range values {
+		for key, vs := range values {
 			if !hasField(d, strings.Split(key, ".")) {
 				return fmt.Errorf("there is no parameter %q", cutText(key, maxQueryKey))
+			}
+			if !utf8.ValidString(strings.Join(vs, "")) {
+				return fmt.Errorf("the parameter %q is not UTF-8", key)
 			}
 		}
 	}
@@ -65,8 +71,8 @@ func hasField(d protoreflect.MessageDescriptor, path []string) bool {
 // setQuery sets the parser of queries, of which a process has one.
 var setQuery = sync.OnceFunc(func() { runtime.SetQueryParameterParser(&strictQuery{})(nil) })
 
-// newGateway makes the handler that turns requests into calls on conn.
-func newGateway(conn *grpc.ClientConn) (http.Handler, error) {
+// newGateway makes the handler that turns requests into calls on h.conn.
+func (h *HTTP) newGateway() (http.Handler, error) {
 	setQuery()
 	none := func(string) (string, bool) { return "", false }
 	mux := runtime.NewServeMux(
@@ -80,8 +86,8 @@ func newGateway(conn *grpc.ClientConn) (http.Handler, error) {
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
 		runtime.WithMetadata(callerMetadata),
-		runtime.WithErrorHandler(gatewayError),
-		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithErrorHandler(h.gatewayError),
+		runtime.WithRoutingErrorHandler(h.routingError),
 		runtime.WithStreamErrorHandler(streamError),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
@@ -92,7 +98,7 @@ func newGateway(conn *grpc.ClientConn) (http.Handler, error) {
 		scalev1.RegisterAuditServiceHandler, scalev1.RegisterCuratorServiceHandler, scalev1.RegisterAnchorServiceHandler,
 		scalev1.RegisterNodeServiceHandler,
 	} {
-		if err := register(ctx, mux, conn); err != nil {
+		if err := register(ctx, mux, h.conn); err != nil {
 			return nil, err
 		}
 	}
@@ -123,12 +129,14 @@ type callerJSON struct {
 
 func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	c := ctx.Value(callerContextKey{}).(requestCaller)
-	// What a caller may not do is not read for him either: JSON takes more than its length.
 	name, _ := runtime.RPCMethod(ctx)
-	if m, ok := methods[name]; ok && c.who.Scope < m.scope {
-		if b, ok := r.Body.(*pacedBody); ok {
+	if b, ok := r.Body.(*pacedBody); ok {
+		// What a caller may not do is not read for him either: JSON takes more than its length.
+		if m, ok := methods[name]; ok && c.who.Scope < m.scope {
 			b.fault = scopeError(m, c.who)
 		}
+		pattern, _ := runtime.HTTPPathPattern(ctx)
+		b.inPath, b.single = pathFields(pattern, r.URL.Path), !streams(name)
 	}
 	b, err := json.Marshal(callerJSON{c.addr, c.cert, c.anonymous, c.authorization, c.account})
 	if err != nil {
@@ -160,26 +168,54 @@ func gatewayCaller(md metadata.MD) (c requestCaller, err error) {
 type jsonMarshaler struct{ runtime.JSONPb }
 
 func (m *jsonMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
-	d := m.JSONPb.NewDecoder(r)
+	d := runtime.DecoderWrapper{Decoder: json.NewDecoder(r), UnmarshalOptions: m.UnmarshalOptions}
 	b, ok := r.(*pacedBody)
 	if !ok {
 		return d
 	}
 	return runtime.DecoderFunc(func(v any) error {
 		b.next()
-		return d.Decode(v)
+		err := d.Decode(v)
+		if err == nil {
+			err = b.complete(d.Decoder, v.(proto.Message))
+		}
+		return err
 	})
 }
 
+// complete refuses what the gateway would leave out without a word: what stands behind the
+// only message of a call, and fields that say something else than the path.
+func (b *pacedBody) complete(d *json.Decoder, m proto.Message) error {
+	if b.single {
+		if _, err := d.Token(); err != io.EOF && b.fault == nil {
+			b.fault = fmt.Errorf("%w: the call takes one message, and more follows it in the body", store.ErrInvalid)
+		}
+	}
+	r := m.ProtoReflect()
+	for _, f := range b.inPath {
+		if d := r.Descriptor().Fields().ByTextName(f.name); d != nil && r.Has(d) && r.Get(d).String() != f.value && b.fault == nil {
+			b.fault = invalidf(f.name, "the body has %q, the path %q", cutText(r.Get(d).String(), maxQueryKey), f.value)
+		}
+	}
+	return b.fault
+}
+
+// streams reports whether the requests of a method are a stream.
+func streams(method string) bool {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")))
+	m, ok := d.(protoreflect.MethodDescriptor)
+	return err == nil && ok && m.IsStreamingClient()
+}
+
 // gatewayError answers with the error of a call.
-func gatewayError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+func (h *HTTP) gatewayError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Del("Trailer")
 	w.Header().Del("Transfer-Encoding")
 	if b, ok := r.Body.(*pacedBody); ok && b.fault != nil {
 		err = b.fault // that the gateway could not decode what is left says less
 		w.Header().Set("Connection", "close")
 	}
-	writeError(w, err)
+	h.answerError(w, r, err)
 }
 
 // A streamWriter answers with a plain error where a stream fails before its first message:
@@ -219,32 +255,27 @@ func (w *streamWriter) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+func (h *HTTP) routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
 	switch code {
 	case http.StatusNotFound:
-		writeError(w, fmt.Errorf("path %q: %w; /openapi.json lists what there is", r.URL.Path, store.ErrNotFound))
+		h.answerError(w, r, fmt.Errorf("path %q: %w; /openapi.json lists what there is", r.URL.Path, store.ErrNotFound))
+	case http.StatusMethodNotAllowed:
+		h.answerError(w, r, &httpError{code, fmt.Sprintf("the method %q is not for this path; Allow says which are", r.Method)})
 	default:
-		writeError(w, &httpError{code, http.StatusText(code)})
+		h.answerError(w, r, &httpError{code, http.StatusText(code)})
 	}
 }
 
 // writeError answers with err as a google.rpc.Status in JSON.
 func writeError(w http.ResponseWriter, err error) {
-	var refusal *httpError
-	var s *status.Status
-	code := 0
-	if errors.As(err, &refusal) {
-		code, s = refusal.status, toStatus(fmt.Errorf("%w: %w", store.ErrInvalid, err))
-	} else if st, ok := status.FromError(err); ok {
-		if s = st; s.Code() == codes.InvalidArgument && len(s.Details()) == 0 {
-			// The gateway's own, about what it could not decode.
-			s = toStatus(fmt.Errorf("%w: %s", store.ErrInvalid, s.Message()))
-		}
-	} else {
-		s = toStatus(err)
+	s := toStatus(err)
+	if s.Code() == codes.InvalidArgument && len(s.Details()) == 0 {
+		// The gateway's own, about what it could not decode.
+		s = toStatus(fmt.Errorf("%w: %s", store.ErrInvalid, s.Message()))
 	}
-	if code == 0 {
-		code = runtime.HTTPStatusFromCode(s.Code())
+	code := runtime.HTTPStatusFromCode(s.Code())
+	if refused := (*httpError)(nil); errors.As(err, &refused) {
+		code = refused.status
 	}
 	h := w.Header()
 	if s.Code() == codes.Unauthenticated {

@@ -187,7 +187,7 @@ func TestHTTPRefusalsCounted(t *testing.T) {
 		}
 	}
 	text := scrape(n.metrics)
-	for series, want := range map[string]string{`scale_errors_total{reason="invalid"}`: "2", `scale_errors_total{reason="token"}`: "1"} {
+	for series, want := range map[string]string{`scale_errors_total{reason="scope"}`: "1", `scale_errors_total{reason="invalid"}`: "1", `scale_errors_total{reason="token"}`: "1"} {
 		if got := sample(text, series); got != want {
 			t.Errorf("%s is %q, want %q", series, got, want)
 		}

@@ -7,17 +7,29 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 )
@@ -84,11 +96,11 @@ func TestHTTPRefusals(t *testing.T) {
 		{"read openly", "GET", "/v1/datasets", "", nil, 200, ""},
 		{"own name", "GET", "/v1/datasets", "", []string{"Host", "node.example"}, 200, ""},
 		{"listed page", "GET", "/v1/datasets", "", []string{"Origin", "https://app.example"}, 200, ""},
-		{"foreign host", "GET", "/v1/datasets", "", []string{"Host", "evil.example"}, 403, "INVALID"},
-		{"foreign host, health", "GET", "/healthz", "", []string{"Host", "evil.example"}, 403, "INVALID"},
-		{"foreign page", "GET", "/v1/datasets", "", []string{"Origin", "https://evil.example"}, 403, "INVALID"},
-		{"foreign page, metrics", "GET", "/metrics", "", []string{"Origin", "https://evil.example"}, 403, "INVALID"},
-		{"foreign page with a token", "POST", "/v1/put", "{}", []string{"Origin", "https://evil.example", "Authorization", "Bearer " + n.write, "Content-Type", js}, 403, "INVALID"},
+		{"foreign host", "GET", "/v1/datasets", "", []string{"Host", "evil.example"}, 403, "SCOPE"},
+		{"foreign host, health", "GET", "/healthz", "", []string{"Host", "evil.example"}, 403, "SCOPE"},
+		{"foreign page", "GET", "/v1/datasets", "", []string{"Origin", "https://evil.example"}, 403, "SCOPE"},
+		{"foreign page, metrics", "GET", "/metrics", "", []string{"Origin", "https://evil.example"}, 403, "SCOPE"},
+		{"foreign page with a token", "POST", "/v1/put", "{}", []string{"Origin", "https://evil.example", "Authorization", "Bearer " + n.write, "Content-Type", js}, 403, "SCOPE"},
 		{"text", "POST", "/v1/put", putBody("x", nil, 1), []string{"Authorization", "Bearer " + n.write, "Content-Type", "text/plain"}, 415, "INVALID"},
 		{"no type", "POST", "/v1/datasets/file/remove", "", []string{"Authorization", "Bearer " + n.write}, 415, "INVALID"},
 		{"method", "PATCH", "/v1/datasets", "{}", n.bearer(), 405, "INVALID"},
@@ -99,6 +111,14 @@ func TestHTTPRefusals(t *testing.T) {
 		{"query", "GET", "/v1/datasets?page_size=x", "", nil, 400, "INVALID"},
 		{"field", "POST", "/v1/verify", `{"prof":""}`, []string{"Content-Type", js}, 400, "INVALID"},
 		{"not JSON", "POST", "/v1/verify", `{"proof`, []string{"Content-Type", js}, 400, "INVALID"},
+		{"two messages", "POST", "/v1/datasets/file/remove", "{}\n{}", n.bearer(), 400, "INVALID"},
+		{"a message and more", "POST", "/v1/datasets/file/remove", "{} x", n.bearer(), 400, "INVALID"},
+		{"another name in the body", "POST", "/v1/datasets/file/remove", `{"name":"other"}`, n.bearer(), 400, "INVALID"},
+		{"compressed", "POST", "/v1/put", putBody("x", nil, 1), append(n.bearer(), "Content-Encoding", "gzip"), 415, "INVALID"},
+		{"not UTF-8, query", "GET", "/v1/stat?ref=%ff", "", nil, 400, "INVALID"},
+		{"not UTF-8, page", "GET", "/v1/datasets?page_token=a%80", "", nil, 400, "INVALID"},
+		{"not UTF-8, path", "GET", "/v1/datasets/%ff/versions", "", nil, 400, "INVALID"},
+		{"malformed path", "GET", "/v1/datasets/%25zz/versions", "", nil, 400, "INVALID"},
 		{"write openly", "POST", "/v1/put", putBody("x", nil, 1), []string{"Content-Type", js}, 403, "SCOPE"},
 		{"write with a token for reading", "POST", "/v1/put", putBody("x", nil, 1), []string{"Content-Type", js, "Authorization", "Bearer " + read}, 403, "SCOPE"},
 		{"read with it", "GET", "/v1/datasets", "", []string{"Authorization", "Bearer " + read}, 200, ""},
@@ -119,10 +139,110 @@ func TestHTTPRefusals(t *testing.T) {
 			if (head.Get("WWW-Authenticate") != "") != (code == 401) {
 				t.Errorf("WWW-Authenticate: %q", head.Get("WWW-Authenticate"))
 			}
+			if _, allow := head["Allow"]; allow != (code == 405) {
+				t.Errorf("Allow: %q", head["Allow"])
+			}
 		})
 	}
 	if code, _, body := n.do(t, "GET", "/v1/datasets", ""); code != 200 || strings.Contains(body, `"name":"x"`) {
 		t.Errorf("something was written: %d %s", code, body)
+	}
+}
+
+// A name in the body is that of the path, or is left out; a call takes one message.
+func TestHTTPBodyAndPath(t *testing.T) {
+	n := newWebNode(t, Limits{}, nil)
+	for _, body := range []string{"", "{}", `{"name":"file"}`, " {} \n\t"} {
+		n.put(t, "file", []byte("x"))
+		if code, _, answer := n.do(t, "POST", "/v1/datasets/file/remove", body, append(n.bearer(), "Content-Encoding", "identity")...); code != 200 {
+			t.Errorf("%q: %d %s", body, code, answer)
+		}
+	}
+	code, _, answer := n.do(t, "POST", "/v1/datasets/file/remove", `{"name":"other"}`, n.bearer()...)
+	if code != 400 || !strings.Contains(answer, `"field":"name"`) || !strings.Contains(answer, "other") {
+		t.Errorf("%d %s", code, answer)
+	}
+	if code, head, answer := n.do(t, "POST", "/v1/put", "x", append(n.bearer(), "Content-Encoding", "gzip")...); code != 415 || head.Get("Accept-Encoding") != "identity" {
+		t.Errorf("%d %v %s", code, head, answer)
+	}
+}
+
+// A method that a path does not have is refused with those that it has.
+func TestHTTPAllow(t *testing.T) {
+	n := newWebNode(t, Limits{}, nil)
+	for _, c := range []struct{ method, path, allow string }{
+		{"POST", "/v1/datasets", "GET"}, {"HEAD", "/v1/stat?ref=x", "GET"}, {"GET", "/v1/put", "POST"}, {"GET", "/v1/datasets/x/remove", "POST"},
+		{"DELETE", "/v1/ledger/entries/3", "GET"}, {"PATCH", "/metrics", "GET, HEAD"}, {"POST", "/openapi.json", "GET, HEAD"},
+		{"OPTIONS", "/v1/put", "POST"}, {"PROPFIND", "/healthz", "GET, HEAD"}, {"PROPFIND", "/v1/nothing", ""},
+	} {
+		code, head, body := n.do(t, c.method, c.path, "", "Content-Type", "application/json")
+		if got := head.Values("Allow"); code != 405 || len(got) != 1 || got[0] != c.allow {
+			t.Errorf("%s %s: %d, allows %q, want %q: %s", c.method, c.path, code, got, c.allow, body)
+		}
+		if c.method != "HEAD" && reason(t, body) != "INVALID" {
+			t.Errorf("%s %s: %s", c.method, c.path, body)
+		}
+	}
+}
+
+// What HTTP refuses by itself has the code and details that gRPC gives for the same.
+func TestHTTPRefusesAsGRPC(t *testing.T) {
+	n := newWebNode(t, Limits{}, nil)
+	conn, err := grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wireCodec{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for field, c := range map[protowire.Number]struct{ method, path string }{
+		1: {scalev1.DatasetService_Stat_FullMethodName, "/v1/stat?ref=%ff"},
+		2: {scalev1.DatasetService_ListDatasets_FullMethodName, "/v1/datasets?page_token=%ff"},
+	} {
+		b := protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), []byte("\xff"))
+		want := status.Convert(conn.Invoke(t.Context(), c.method, &wireMessage{b}, &wireMessage{}))
+		code, _, body := n.do(t, "GET", c.path, "")
+		var got spb.Status
+		if err := protojson.Unmarshal([]byte(body), &got); err != nil || code != 400 || got.GetCode() != int32(want.Code()) {
+			t.Errorf("%s: %d %s, %v; gRPC says %v", c.path, code, body, err, want)
+		}
+		if diff := cmp.Diff(want.Proto().GetDetails(), got.GetDetails(), protocmp.Transform()); diff != "" {
+			t.Errorf("%s:\n%s", c.path, diff)
+		}
+	}
+}
+
+// A body that is cut short is the caller's fault, whoever he is, and a number is given only
+// to what is in the log.
+func TestHTTPBodyCutShort(t *testing.T) {
+	log := &syncBuffer{}
+	n := newWebNode(t, Limits{}, func(o *HTTPOptions) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	for _, c := range []struct{ path, length, begin string }{
+		{"/v1/verify", "Content-Length: 100", `{"policy":"x"`},
+		{"/v1/verify", "Content-Length: 100", `{}`},
+		{"/v1/verify", "Transfer-Encoding: chunked", "5\r\n{\"pol"},
+		{"/v1/verify", "Transfer-Encoding: chunked", "x\r\n"},
+		{"/v1/challenge", "Content-Length: 100", ``},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s\r\n\r\n%s", c.path, c.length, c.begin)
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if code, body := answerOn(t, conn); code != 400 || reason(t, body) != "INVALID" {
+			t.Errorf("%v: %d %s", c, code, body)
+		}
+		conn.Close()
+	}
+	w := httptest.NewRecorder()
+	n.http.answerError(w, httptest.NewRequest("GET", "/v1/stat", nil), errors.New("/home/node: secret"))
+	number := regexp.MustCompile(`number ([0-9a-f]{12}) `).FindStringSubmatch(w.Body.String())
+	if w.Code != 500 || reason(t, w.Body.String()) != "INTERNAL" || number == nil || strings.Contains(w.Body.String(), "secret") {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if said := log.String(); !strings.Contains(said, number[1]) || !strings.Contains(said, "secret") {
+		t.Errorf("the log has %q of %s", said, number[1])
 	}
 }
 

@@ -131,6 +131,9 @@ func (s *Server) admit(c *call) (leave func(), err error) {
 			}
 			return nil, err
 		}
+		if c.method.private && !isPrivate(c.ctx) {
+			return nil, errPrivate
+		}
 		if c.who.Scope < c.method.scope {
 			return nil, scopeError(c.method, c.who)
 		}

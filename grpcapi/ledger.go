@@ -42,7 +42,7 @@ func (l *ledgers) GetHead(ctx context.Context, req *scalev1.GetHeadRequest) (*sc
 // GetEntry implements LedgerServiceServer.
 func (l *ledgers) GetEntry(ctx context.Context, req *scalev1.GetEntryRequest) (*scalev1.GetEntryResponse, error) {
 	i := req.GetIndex()
-	if i < 0 || i == math.MaxInt64 {
+	if i < 0 {
 		return nil, invalidf("index", "%d, must be 0 or more", i)
 	}
 	if size := l.store.Published().Size; i >= size {

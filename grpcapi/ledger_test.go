@@ -67,7 +67,7 @@ func TestHeadAndEntries(t *testing.T) {
 			t.Errorf("%v, want %v", e, d)
 		}
 	}
-	for index, reason := range map[int64]scalev1.ErrorReason{4: isNotFound, math.MaxInt64 - 1: isNotFound, -1: isInvalid, math.MaxInt64: isInvalid} {
+	for index, reason := range map[int64]scalev1.ErrorReason{4: isNotFound, math.MaxInt64 - 1: isNotFound, -1: isInvalid, math.MaxInt64: isNotFound} {
 		_, err := n.ledger.GetEntry(n.ctx, &scalev1.GetEntryRequest{Index: index})
 		refused(t, fmt.Sprint(index), err, reason)
 	}

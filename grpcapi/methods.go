@@ -37,6 +37,8 @@ type method struct {
 	// lasting calls leave something that stays. What they did is told also when they have been
 	// ended meanwhile, and when there is little room for answers.
 	lasting bool
+	// private calls are about this machine: no token allows them, only the private socket.
+	private bool
 }
 
 const (
@@ -91,8 +93,8 @@ var methods = map[string]method{
 	scalev1.AnchorService_GetReceipts_FullMethodName:      {scope: read},
 	scalev1.AnchorService_AnchorNow_FullMethodName:        {scope: admin, audited: true, lasting: true},
 	scalev1.AnchorService_WatchAnchors_FullMethodName:     {scope: read, kind: kindStream, endless: true},
-	scalev1.AnchorService_GetConfiguration_FullMethodName: {scope: admin, audited: true},
-	scalev1.AnchorService_ConfigureChain_FullMethodName:   {scope: admin, audited: true, lasting: true},
+	scalev1.AnchorService_GetConfiguration_FullMethodName: {scope: admin, audited: true, private: true},
+	scalev1.AnchorService_ConfigureChain_FullMethodName:   {scope: admin, audited: true, private: true, lasting: true},
 
 	scalev1.NodeService_GetInfo_FullMethodName:     {scope: read},
 	scalev1.NodeService_GetTotals_FullMethodName:   {scope: read},
@@ -112,5 +114,17 @@ var methods = map[string]method{
 
 // scopeError refuses who may not make a call.
 func scopeError(m method, who Identity) error {
+	if who.Anonymous {
+		return &refusal{
+			fmt.Sprintf("the call needs a token with the scope %s, and has none", FormatScope(m.scope)),
+			fmt.Sprintf(`send the metadata "authorization: Bearer TOKEN"; "scale token create NAME --scope %s" makes one`, FormatScope(m.scope)),
+		}
+	}
 	return fmt.Errorf("the call needs the scope %s, %s has %s: %w", FormatScope(m.scope), who.Name, FormatScope(who.Scope), ErrScope)
+}
+
+// errPrivate refuses what only the private socket of the store is for.
+var errPrivate = &refusal{
+	"chains are configured through the private socket of the store alone: no token allows it",
+	"run the command on the node's machine, as its user, without --node",
 }

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -119,6 +121,30 @@ func TestTokenCalls(t *testing.T) {
 	refused(t, "revoked", err, isNotFound)
 	_, err = n.node.RevokeToken(n.ctx, &scalev1.RevokeTokenRequest{Name: ""})
 	refusedField(t, "no name", err, isInvalid, "name")
+
+	// The token that a call is made with, too: the call is let finish, and is the last.
+	var auth Authenticator
+	n = newRawNode(t, func(n *rawNode) {
+		auth.Tokens = OpenTokens(t.TempDir())
+		n.opt.Tokens, n.opt.Authenticate, n.opt.Credentials = auth.Tokens, auth.Authenticate, Credentials(nil)
+	})
+	defer auth.Tokens.Close()
+	for i := range 20 { // the end of the token and that of the call are not always in the same order
+		name := fmt.Sprint("own", i)
+		own := metadata.AppendToOutgoingContext(n.ctx, "authorization", "Bearer "+mustCreate(t, auth.Tokens, name, admin, time.Time{}))
+		ss, err := n.conn.NewStream(own, &grpc.StreamDesc{ClientStreams: true}, scalev1.NodeService_RevokeToken_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.waiting(1, waitsRecv)
+		if _, err := n.node.RevokeToken(own, &scalev1.RevokeTokenRequest{Name: name}); err != nil {
+			t.Errorf("the own token: %v", err)
+		}
+		_, err = n.node.ListTokens(own, &scalev1.ListTokensRequest{})
+		refused(t, "with a token that is revoked", err, scalev1.ErrorReason_ERROR_REASON_TOKEN)
+		// Not so a call that has not said what to revoke.
+		refused(t, "begun before", fromStatus(ss.RecvMsg(&scalev1.RevokeTokenResponse{})), scalev1.ErrorReason_ERROR_REASON_TOKEN)
+	}
 
 	without := newRawNode(t, nil)
 	if _, err := without.node.ListTokens(n.ctx, &scalev1.ListTokensRequest{}); status.Code(err) != codes.Unimplemented {

@@ -92,6 +92,9 @@ func (p *proofs) Prove(req *scalev1.ProveRequest, ss grpc.ServerStreamingServer[
 	} else {
 		leave()
 	}
+	if o.Info.Kind == dag.KindLink { // whose size is that of its target
+		covered = store.Range{}
+	}
 	info := &scalev1.ProofInfo{
 		Dataset: protoDataset(&o.Dataset), Start: covered.From, End: covered.To, ProofSize: uint64(len(text)),
 	}

@@ -75,6 +75,7 @@ func TestProve(t *testing.T) {
 		parts = append(parts, dataPart(b))
 	}
 	n.putParts(parts...)
+	n.putFile("empty", nil)
 	for what, c := range map[string]struct {
 		req   *scalev1.ProveRequest
 		scope proof.Scope
@@ -103,6 +104,9 @@ func TestProve(t *testing.T) {
 			t.Errorf("%s: %+v, %v, %v", what, v, got.info, err)
 			continue
 		}
+		if what == "link" && (got.info.GetStart() != 0 || got.info.GetEnd() != 0) {
+			t.Errorf("%s: %v", what, got.info)
+		}
 		want := c.data
 		if v.Range != nil {
 			want = want[v.Range.Offset : v.Range.Offset+v.Range.Size()]
@@ -127,6 +131,8 @@ func TestProve(t *testing.T) {
 	}{
 		"none":                {&scalev1.ProveRequest{Ref: "none"}, isNotFound, ""},
 		"no path":             {&scalev1.ProveRequest{Ref: "tree/x"}, isNotFound, ""},
+		"range of no byte":    {&scalev1.ProveRequest{Ref: "big", Range: &scalev1.ByteRange{Start: 400_000}}, isInvalid, ""},
+		"range of no bytes":   {&scalev1.ProveRequest{Ref: "empty", Range: &scalev1.ByteRange{}}, isInvalid, ""},
 		"range of a tree":     {&scalev1.ProveRequest{Ref: "tree", Range: &scalev1.ByteRange{}}, isInvalid, "range"},
 		"range beyond":        {&scalev1.ProveRequest{Ref: "big", Range: &scalev1.ByteRange{Start: 400_001}}, isInvalid, "range.start"},
 		"data of a link":      {&scalev1.ProveRequest{Ref: "tree/l", WithData: true}, isInvalid, "with_data"},

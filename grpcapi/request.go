@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -32,6 +33,15 @@ func inField(field string, err error) error {
 		return nil
 	}
 	return &fieldError{field, err}
+}
+
+// inMessage is inField for an error about a message inside the request: if it says which of
+// that one's fields it is about, so does this.
+func inMessage(field string, err error) error {
+	if f := (*fieldError)(nil); errors.As(err, &f) {
+		field, err = field+"."+f.field, f.err
+	}
+	return inField(field, err)
 }
 
 // maxRef bounds a REF: a name, a CID or an index, and a path.
@@ -173,6 +183,18 @@ func attributes(kind dag.Kind, mode *uint32, mtime *timestamppb.Timestamp) (dag.
 		a.Mtime = mtime.AsTime()
 	}
 	return a, nil
+}
+
+func checkTarget(kind dag.Kind, target string) error {
+	switch n := len(target); {
+	case kind != dag.KindLink && n > 0:
+		return invalidf("target", "%v has none", kind)
+	case kind == dag.KindLink && (n == 0 || n > dag.MaxTarget):
+		return invalidf("target", "%d bytes, must be 1 to %d", n, dag.MaxTarget)
+	case strings.IndexByte(target, 0) >= 0:
+		return invalidf("target", "%q has a NUL", target)
+	}
+	return nil
 }
 
 func kindOf(field string, k scalev1.Kind) (dag.Kind, error) {

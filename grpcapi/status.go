@@ -88,6 +88,9 @@ func toStatus(err error) *status.Status {
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
 		Reason: strings.TrimPrefix(c.reason.String(), reasonPrefix), Domain: errorDomain, Metadata: map[string]string{"class": c.name},
 	}}
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		c.hint = r.hint
+	}
 	if c.hint != "" {
 		details = append(details, &errdetails.Help{Links: []*errdetails.Help_Link{{Description: c.hint}}})
 	}

@@ -34,6 +34,9 @@ more anchors that is enough. With --node it prints what the node was told last.`
 			if err != nil {
 				return err
 			}
+			if len(chains) == 0 {
+				return errNoChains
+			}
 			for _, c := range chains {
 				if c.Balance == nil {
 					a.note("%s: not known yet", c.Chain)
@@ -56,7 +59,7 @@ more anchors that is enough. With --node it prints what the node was told last.`
 			return err
 		}
 		if len(cfg) == 0 {
-			return fmt.Errorf("no chain is configured; run scale anchor configure: %w", anchor.ErrNoChain)
+			return errNoChains
 		}
 		var failed []error
 		for _, c := range cfg {
@@ -76,6 +79,8 @@ more anchors that is enough. With --node it prints what the node was told last.`
 	}
 	return cmd
 }
+
+var errNoChains = fmt.Errorf("no chain is configured; run scale anchor configure: %w", anchor.ErrNoChain)
 
 // lastFee returns what the newest anchor of a chain costs, 0 if there is none.
 func lastFee(ctx context.Context, s engine, chain string) (uint64, error) {

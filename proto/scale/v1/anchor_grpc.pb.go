@@ -35,8 +35,10 @@ const (
 // Anchors: the log's signed checkpoint on chains, so that anyone can see that it existed
 // then. What a node says of a chain is its word; a receipt can be verified without it
 // (anchor/SPEC.md). AnchorNow needs the scope admin, since it costs money, and so do
-// GetConfiguration and ConfigureChain, which are for the private socket of the store alone;
-// the others need read. A node without chains answers NOT_FOUND.
+// GetConfiguration and ConfigureChain, which are for the private socket of the store alone
+// (SCOPE for everybody else, whatever his token); the others need read. Of a node without chains
+// ListChains, ListAnchors and GetReceipts have nothing to list and WatchAnchors waits; AnchorNow
+// is NOT_FOUND. One that was built to make no anchors at all answers NOT_FOUND to every call.
 type AnchorServiceClient interface {
 	// How each chain stands.
 	ListChains(ctx context.Context, in *ListChainsRequest, opts ...grpc.CallOption) (*ListChainsResponse, error)
@@ -152,8 +154,10 @@ func (c *anchorServiceClient) ConfigureChain(ctx context.Context, in *ConfigureC
 // Anchors: the log's signed checkpoint on chains, so that anyone can see that it existed
 // then. What a node says of a chain is its word; a receipt can be verified without it
 // (anchor/SPEC.md). AnchorNow needs the scope admin, since it costs money, and so do
-// GetConfiguration and ConfigureChain, which are for the private socket of the store alone;
-// the others need read. A node without chains answers NOT_FOUND.
+// GetConfiguration and ConfigureChain, which are for the private socket of the store alone
+// (SCOPE for everybody else, whatever his token); the others need read. Of a node without chains
+// ListChains, ListAnchors and GetReceipts have nothing to list and WatchAnchors waits; AnchorNow
+// is NOT_FOUND. One that was built to make no anchors at all answers NOT_FOUND to every call.
 type AnchorServiceServer interface {
 	// How each chain stands.
 	ListChains(context.Context, *ListChainsRequest) (*ListChainsResponse, error)

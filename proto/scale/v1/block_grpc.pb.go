@@ -39,12 +39,14 @@ type BlockServiceClient interface {
 	// Which chunks the node does not hold. Chunks that it holds stay.
 	FindMissing(ctx context.Context, in *FindMissingRequest, opts ...grpc.CallOption) (*FindMissingResponse, error)
 	// Stores chunks. Each frame is opened and every chunk compared with its digest before it
-	// is kept; a frame that does not match fails the call with MISMATCH, and those before it
-	// stay. Durable when the answer comes.
+	// is kept; a frame that does not open, or does not match, fails the call with MISMATCH, and
+	// those before it stay. Durable when the answer comes.
 	Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadRequest, UploadResponse], error)
 	// Records datasets whose chunks the node holds, all of them in one commit or none: 1 to
 	// 1024, no two of one name. Each begins with a header, entries follow in the order of
 	// DatasetService.Put, and directories that are not sent get the default mode as there.
+	// A chunk that the node does not hold is MISSING_CHUNKS; one that it holds, but not with the
+	// size that is said, is MISMATCH.
 	//
 	// The entry is signed by the node's curator key, or else by the client: its last message
 	// of a dataset is then the entry's block, signed. The node checks that it says what the
@@ -112,12 +114,14 @@ type BlockServiceServer interface {
 	// Which chunks the node does not hold. Chunks that it holds stay.
 	FindMissing(context.Context, *FindMissingRequest) (*FindMissingResponse, error)
 	// Stores chunks. Each frame is opened and every chunk compared with its digest before it
-	// is kept; a frame that does not match fails the call with MISMATCH, and those before it
-	// stay. Durable when the answer comes.
+	// is kept; a frame that does not open, or does not match, fails the call with MISMATCH, and
+	// those before it stay. Durable when the answer comes.
 	Upload(grpc.ClientStreamingServer[UploadRequest, UploadResponse]) error
 	// Records datasets whose chunks the node holds, all of them in one commit or none: 1 to
 	// 1024, no two of one name. Each begins with a header, entries follow in the order of
 	// DatasetService.Put, and directories that are not sent get the default mode as there.
+	// A chunk that the node does not hold is MISSING_CHUNKS; one that it holds, but not with the
+	// size that is said, is MISMATCH.
 	//
 	// The entry is signed by the node's curator key, or else by the client: its last message
 	// of a dataset is then the entry's block, signed. The node checks that it says what the

@@ -65,7 +65,7 @@ type DatasetServiceClient interface {
 	ListDatasets(ctx context.Context, in *ListDatasetsRequest, opts ...grpc.CallOption) (*ListDatasetsResponse, error)
 	// All versions of one name, the first one first, in pages.
 	ListVersions(ctx context.Context, in *ListVersionsRequest, opts ...grpc.CallOption) (*ListVersionsResponse, error)
-	// What is at and below a REF, in bytewise order, in pages.
+	// What is at and below a REF, in the order that Put takes, in pages.
 	ListTree(ctx context.Context, in *ListTreeRequest, opts ...grpc.CallOption) (*ListTreeResponse, error)
 	// Takes a name away by an entry of its own. Its versions remain in the ledger and can
 	// be read by CID and by :INDEX, and proofs of them stay valid; the name resolves no more
@@ -248,7 +248,7 @@ type DatasetServiceServer interface {
 	ListDatasets(context.Context, *ListDatasetsRequest) (*ListDatasetsResponse, error)
 	// All versions of one name, the first one first, in pages.
 	ListVersions(context.Context, *ListVersionsRequest) (*ListVersionsResponse, error)
-	// What is at and below a REF, in bytewise order, in pages.
+	// What is at and below a REF, in the order that Put takes, in pages.
 	ListTree(context.Context, *ListTreeRequest) (*ListTreeResponse, error)
 	// Takes a name away by an entry of its own. Its versions remain in the ledger and can
 	// be read by CID and by :INDEX, and proofs of them stay valid; the name resolves no more

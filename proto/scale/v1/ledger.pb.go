@@ -351,9 +351,10 @@ func (x *GetEntryResponse) GetEntry() *LedgerEntry {
 
 type StreamEntriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first index.
+	// The first index, at most the size of the ledger, otherwise INVALID_ARGUMENT.
 	Start int64 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
 	// The index after the last. Absent: the size of the ledger now, or no end with "follow".
+	// INVALID_ARGUMENT if it is below "start" or, without "follow", above the size of the ledger.
 	End *int64 `protobuf:"varint,2,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	// Go on with entries that are appended later.
 	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`

@@ -45,7 +45,8 @@ type NodeServiceClient interface {
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// The tokens, without their secrets, by name.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
-	// Makes a token void at once; calls under way end with UNAUTHENTICATED.
+	// Makes a token void at once; calls under way end with UNAUTHENTICATED, but for the one that
+	// revokes its own.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 }
 
@@ -144,7 +145,8 @@ type NodeServiceServer interface {
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// The tokens, without their secrets, by name.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
-	// Makes a token void at once; calls under way end with UNAUTHENTICATED.
+	// Makes a token void at once; calls under way end with UNAUTHENTICATED, but for the one that
+	// revokes its own.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }

@@ -28,7 +28,8 @@ type ProveRequest struct {
 	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Appended to "ref".
 	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Of a file: the range, which is widened to whole chunks. Absent: all of it.
+	// Of a file: the range, which is widened to whole chunks. Absent: all of it. One without a
+	// byte, as any of an empty file is, is INVALID_ARGUMENT.
 	Range *ByteRange `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
 	// Of a whole dataset: carry the list of its files; the proof grows with their number.
 	Manifest bool `protobuf:"varint,4,opt,name=manifest,proto3" json:"manifest,omitempty"`
@@ -176,7 +177,7 @@ type ProofInfo struct {
 	Entry *TreeEntry `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
 	// The range that is covered, in bytes of the file or of all files.
 	Start uint64 `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
-	// The byte after the last one covered.
+	// The byte after the last one covered; 0 of a link.
 	End uint64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
 	// Bytes of the proof file.
 	ProofSize     uint64 `protobuf:"varint,5,opt,name=proof_size,json=proofSize,proto3" json:"proof_size,omitempty"`
@@ -356,7 +357,8 @@ type VerifyRequest_Data struct {
 }
 
 type VerifyRequest_Cid struct {
-	// The CID of the dataset.
+	// The CID of the dataset, of whose whole the proof must be: one of a file, link or range does
+	// not tell the modes in it, so that with a CID it is refused, even the right one.
 	Cid string `protobuf:"bytes,5,opt,name=cid,proto3,oneof"`
 }
 
@@ -368,7 +370,8 @@ type VerifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether everything that was asked for holds.
 	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
-	// Why not.
+	// Why not. If the proof holds and is only not of what it is said to be, the fields below say
+	// what it proves; otherwise they are empty.
 	Refusal string `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// What is proven: "dataset", "file", "link", "directory" (an empty one), "range", or
 	// "entry" (of the policy, which has no data).
@@ -379,9 +382,9 @@ type VerifyResponse struct {
 	Cid string `protobuf:"bytes,5,opt,name=cid,proto3" json:"cid,omitempty"`
 	// Of the file or link.
 	Path []byte `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
-	// The range that is proven.
+	// The range that is proven, in bytes of the file or of all files.
 	Start uint64 `protobuf:"varint,7,opt,name=start,proto3" json:"start,omitempty"`
-	// The byte after the last one that is proven.
+	// The byte after the last one that is proven; 0 of a link.
 	End uint64 `protobuf:"varint,8,opt,name=end,proto3" json:"end,omitempty"`
 	// Index of the entry.
 	Entry int64 `protobuf:"varint,9,opt,name=entry,proto3" json:"entry,omitempty"`
