@@ -48,8 +48,10 @@ type DatasetServiceClient interface {
 	// Directories that are not sent, the root included, get the default mode.
 	//
 	// When the answer comes, the data, the entry and the signed checkpoint are durable. When
-	// the call fails, nothing is recorded; whole chunks that arrived are found again by the
-	// next put of the same data.
+	// the node says that the call failed, which it does with an ErrorInfo, nothing is recorded,
+	// but for STOPPED: then that is not known. Nor is it when the connection breaks behind the
+	// last message. The same put again tells: what is recorded is "unchanged" then. Whole chunks
+	// that arrived are found again by the next put of the same data.
 	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutRequest, PutResponse], error)
 	// The bytes of one file, or of a range of it. Each chunk has been checked against its
 	// digest before a byte of it is sent, but for those of "frame", which only clients get that
@@ -231,8 +233,10 @@ type DatasetServiceServer interface {
 	// Directories that are not sent, the root included, get the default mode.
 	//
 	// When the answer comes, the data, the entry and the signed checkpoint are durable. When
-	// the call fails, nothing is recorded; whole chunks that arrived are found again by the
-	// next put of the same data.
+	// the node says that the call failed, which it does with an ErrorInfo, nothing is recorded,
+	// but for STOPPED: then that is not known. Nor is it when the connection breaks behind the
+	// last message. The same put again tells: what is recorded is "unchanged" then. Whole chunks
+	// that arrived are found again by the next put of the same data.
 	Put(grpc.ClientStreamingServer[PutRequest, PutResponse]) error
 	// The bytes of one file, or of a range of it. Each chunk has been checked against its
 	// digest before a byte of it is sent, but for those of "frame", which only clients get that

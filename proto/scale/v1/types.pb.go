@@ -759,7 +759,8 @@ type PutResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version of the name that has this dataset now.
 	Dataset *Dataset `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
-	// The newest version was this very dataset already, and nothing was appended.
+	// The newest version was this very dataset already, signed by the curator that was asked for
+	// if one was, and nothing was appended.
 	Unchanged     bool `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
