@@ -75,15 +75,19 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// What does not shrink comes back as it is: the same bytes in the same place.
+// What does not shrink comes back as it is: the same bytes in the same place. No encoder
+// is tried on it.
 func TestRawAliases(t *testing.T) {
 	for _, l := range levels {
 		s := newSealer(t, SealOptions{Level: l})
-		for _, size := range []int{1, 100, 100_000, 1 << 20} {
+		for _, size := range []int{1, 100, 100_000, 1 << 20, MaxPlain} {
 			plain := random(size)
 			c, sealed, err := s.Seal(make([]byte, 0, 2<<20), plain)
 			if err != nil || c != Raw || len(sealed) != size || &sealed[0] != &plain[0] {
 				t.Errorf("%v, %d random bytes: codec %d, %d bytes, %v", l, size, c, len(sealed), err)
+			}
+			if s.every != 0 { // no trial of the default's encoders
+				t.Errorf("%v: %d random bytes were encoded", l, size)
 			}
 		}
 	}
@@ -114,11 +118,15 @@ func TestPartlyCompressible(t *testing.T) {
 		"base64 in the middle":    {at(base64Text(256<<10), 256<<10), 0.95},
 		"seven bits":              {sevenBits(size), 0.89},
 		"pages with text headers": {pages(size), 0.97},
-		// Of larger frames only pieces are searched.
+		// Frames of four times that size.
 		"large, short repeats":      {bytes.Repeat(random(5_000), 800), 0.05},
 		"large, long repeats":       {bytes.Repeat(random(100_000), 40), 0.05},
 		"large, repeats at the end": {append(random(3<<20), bytes.Repeat(random(5_000), 200)...), 0.80},
 		"large, pages":              {pages(MaxPlain), 0.97},
+		// At best 0.07, 0.25 and 0.75: what comes first is random.
+		"repeats after 304 KiB": {recurringPages(MaxPlain, 304<<10), 0.12},
+		"repeats after 1 MiB":   {recurringPages(MaxPlain, 1<<20), 0.27},
+		"repeats after 3 MiB":   {recurringPages(MaxPlain, 3<<20), 0.77},
 	} {
 		for _, l := range levels {
 			codec, sealed, err := newSealer(t, SealOptions{Level: l}).Seal(nil, c.plain)
@@ -145,6 +153,17 @@ func pages(size int) []byte {
 	for i := 0; i < size; i += 4096 {
 		copy(p[i:], "page of table users, sorted by name, compressed with a codec of its own; ")
 		copy(p[i+73:], "flags: 0000000000000000000000000000000000000000000000000000000000000000000")
+	}
+	return p
+}
+
+// recurringPages are random pages of 8 KiB that come again after period bytes, each time but
+// for the first bytes.
+func recurringPages(size, period int) []byte {
+	fresh := random(size)
+	p := bytes.Repeat(fresh[:period], size/period+1)[:size]
+	for i := 0; i < size; i += 8 << 10 {
+		copy(p[i:i+16], fresh[i:])
 	}
 	return p
 }

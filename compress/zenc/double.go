@@ -3,8 +3,8 @@ package zenc
 // longEnough is the length from which on a match is taken without a look at the next byte.
 const longEnough = 64
 
-// searchDouble finds the sequences of src[start:end].
-func (e *Encoder) searchDouble(src []byte, start, end int) {
+// searchDouble finds the sequences of src[start:end], and returns where the last one ends.
+func (e *Encoder) searchDouble(src []byte, start, end int) int {
 	ip, limit := limits(src, start, end)
 	done := start // what is before is in sequences
 	last, last2 := e.last[0], e.last[1]
@@ -69,8 +69,8 @@ func (e *Encoder) searchDouble(src []byte, start, end int) {
 		}
 		ip = next
 	}
-	e.rest(src[done:end])
 	e.last = [2]int{last, last2}
+	return done
 }
 
 // longer returns the match that starts a byte on, if it is longer than the one with m, and

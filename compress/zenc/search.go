@@ -113,8 +113,8 @@ func limits(src []byte, start, end int) (from, to int) {
 	return max(1, start), min(end-blockMargin, len(src)-inputMargin)
 }
 
-// searchSingle finds the sequences of src[start:end].
-func (e *Encoder) searchSingle(src []byte, start, end int) {
+// searchSingle finds the sequences of src[start:end], and returns where the last one ends.
+func (e *Encoder) searchSingle(src []byte, start, end int) int {
 	ip, limit := limits(src, start, end)
 	done := start // what is before is in sequences
 	last, last2 := e.last[0], e.last[1]
@@ -165,8 +165,8 @@ func (e *Encoder) searchSingle(src []byte, start, end int) {
 		}
 		ip = next
 	}
-	e.rest(src[done:end])
 	e.last = [2]int{last, last2}
+	return done
 }
 
 func (e *Encoder) putSingle(src []byte, pos int) {

@@ -108,28 +108,30 @@ func (e *Encoder) forget() {
 	e.setReach(firstBits)
 }
 
-// Repeated returns about how many bytes of src, at most MaxInput, matches would save: the
-// bytes in them, less four for each. It does no more than search, so that it tells
-// whether Encode is worth it where coding the literals would save nothing.
-func (e *Encoder) Repeated(src []byte) int {
+// Repeats reports whether matches in src, at most MaxInput bytes, would save more than about
+// least bytes: the bytes in them, less four for each. It does no more than search, and no more
+// of that than it has to, so that it tells whether Encode is worth it where coding the literals
+// would save nothing.
+func (e *Encoder) Repeats(src []byte, least int) bool {
 	e.forget()
 	saved := 0
 	for at := 0; at < len(src); at += blockSize {
-		end := min(at+blockSize, len(src))
-		e.search(src, at, end)
-		saved += end - at - e.nLits - 4*e.nSeqs
+		saved += e.search(src, at, min(at+blockSize, len(src))) - at - e.nLits - 4*e.nSeqs
+		if saved > least {
+			return true
+		}
 	}
-	return saved
+	return false
 }
 
-// search finds the sequences of the block src[at:end].
-func (e *Encoder) search(src []byte, at, end int) {
+// search finds the sequences of the block src[at:end], and returns where the last one ends:
+// literals follow, which are for rest.
+func (e *Encoder) search(src []byte, at, end int) int {
 	e.nSeqs, e.nLits = 0, 0
 	if e.kind == Double {
-		e.searchDouble(src, at, end)
-	} else {
-		e.searchSingle(src, at, end)
+		return e.searchDouble(src, at, end)
 	}
+	return e.searchSingle(src, at, end)
 }
 
 func appendFrameHeader(dst []byte, n int) []byte {
@@ -153,7 +155,7 @@ const (
 // appendBlock appends the block of src[at:end], the last one if src ends there.
 func (e *Encoder) appendBlock(dst, src []byte, at, end int) []byte {
 	last := e.last
-	e.search(src, at, end)
+	e.rest(src[e.search(src, at, end):end])
 	header := len(dst)
 	typ := compressedBlock
 	// Saving less than a 128th is not worth decoding it.

@@ -235,18 +235,24 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestRepeated(t *testing.T) {
+func TestRepeats(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	noise := random(r, 300<<10)
+	twice := append(noise[:100<<10:100<<10], noise[:100<<10]...)
 	e := New(Single)
-	if n := e.Repeated(noise); n > len(noise)/200 {
-		t.Errorf("%d of %d random bytes are said to repeat", n, len(noise))
-	}
-	if n := e.Repeated(append(noise[:100<<10:100<<10], noise[:100<<10]...)); n < 95<<10 || n > 100<<10 {
-		t.Errorf("of 100 KiB twice %d bytes are said to repeat", n)
-	}
-	if n := e.Repeated(nil); n != 0 {
-		t.Errorf("of nothing %d bytes are said to repeat", n)
+	for name, c := range map[string]struct {
+		src   []byte
+		least int
+		want  bool
+	}{
+		"random bytes":             {noise, len(noise) / 200, false},
+		"100 KiB twice, 95 wanted": {twice, 95 << 10, true},
+		"100 KiB twice, all":       {twice, 100 << 10, false},
+		"nothing":                  {nil, 0, false},
+	} {
+		if got := e.Repeats(c.src, c.least); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 
