@@ -146,6 +146,35 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
+// Zeros, and runs of other bytes, are cut as if each byte were looked at, also where the hash
+// of zeros is a cut, and wherever they begin and cease.
+func TestHoles(t *testing.T) {
+	holes := 0
+	for bits := 1; bits <= 12; bits++ {
+		for _, hi := range []int{4, 31, 100} {
+			g := Gear(3, bits, hi).(*gear)
+			if g.holes {
+				holes++
+			}
+			for b := range byte(4) {
+				p := bytes.Repeat([]byte{b}, 3*hi+5)
+				for at := range p {
+					p[at] = 9
+					for size := at; size <= len(p); size += hi {
+						if want, got := plainSplit(g, p[:size]), g.Split(nil, p[:size], true); !slices.Equal(want, got) {
+							t.Fatalf("Gear(3, %d, %d), %d bytes %d but for the one at %d: %v, want %v", bits, hi, size, b, at, got, want)
+						}
+					}
+					p[at] = b
+				}
+			}
+		}
+	}
+	if holes == 0 || holes == 12*3 || !Scale1().(*gear).holes {
+		t.Errorf("zeros are cut at the largest size by %d of %d splitters", holes, 12*3)
+	}
+}
+
 // The library's FastCDC, left at its zero value, does not normalise; given
 // the same table it must make the same cuts.
 func TestSameCutsAsLibrary(t *testing.T) {

@@ -136,6 +136,7 @@ type run struct {
 	order chan *slab // these, in order; only if began
 	done  chan struct{}
 	asm   assembler
+	zeros func() Chunk // the largest chunk, of zeros: hashed once, when the first one comes
 
 	mu   sync.Mutex
 	skip []Skipped // guarded by mu
@@ -155,6 +156,7 @@ func (p *Pools) Run(ctx context.Context, in *Input, out *Output) (res Result, er
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
 	r.asm.r = r
+	r.zeros = sync.OnceValue(func() Chunk { return sum(make([]byte, in.Profile.Splitter().Max())) })
 	err = r.newFeeder().feed()
 	stopped := context.Cause(r.ctx) == errStopped
 	if r.began {

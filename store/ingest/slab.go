@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/koii-network/scale/dag"
-	"github.com/koii-network/scale/dag/chunk"
 	"github.com/koii-network/scale/dag/fstree"
 )
 
@@ -132,7 +131,7 @@ func (sl *slab) look(ctx context.Context, r *run) error {
 
 // sum cuts and hashes.
 func (sl *slab) sum(ctx context.Context, r *run) error {
-	splitter, refs := r.in.Profile.Splitter(), sl.refs
+	refs := sl.refs
 	for i := range sl.items {
 		it := &sl.items[i]
 		first := len(sl.chunks)
@@ -154,11 +153,11 @@ func (sl *slab) sum(ctx context.Context, r *run) error {
 				continue
 			}
 			it.end = it.start + n
-			sl.split(splitter, it)
+			sl.split(r, it)
 		case fromBytes:
-			sl.split(splitter, it)
+			sl.split(r, it)
 		case fromPart:
-			sl.hash(it.start, sl.ends)
+			sl.hash(r, it.start, sl.ends)
 		case fromRefs, fromPast, fromKnown:
 			sl.chunks = append(sl.chunks, own...)
 			for range own {
@@ -170,25 +169,33 @@ func (sl *slab) sum(ctx context.Context, r *run) error {
 	return nil
 }
 
-func (sl *slab) split(s chunk.Splitter, it *item) {
-	sl.scratch = s.Split(sl.scratch[:0], sl.buf.b[it.start:it.end], true)
-	sl.hash(it.start, sl.scratch)
+func (sl *slab) split(r *run, it *item) {
+	sl.scratch = r.in.Profile.Splitter().Split(sl.scratch[:0], sl.buf.b[it.start:it.end], true)
+	sl.hash(r, it.start, sl.scratch)
 }
 
 // hash takes the chunks that end at start + ends. One that is equal to the one before it, as
-// in the holes of disk images, is compared and not hashed.
-func (sl *slab) hash(start int, ends []int) {
+// in the holes of disk images, is compared and not hashed, and so is the first of a hole.
+func (sl *slab) hash(r *run, start int, ends []int) {
+	most := r.in.Profile.Splitter().Max()
 	var before []byte
 	at := start
 	for _, e := range ends {
 		end := start + e
 		p := sl.buf.b[at:end]
-		if bytes.Equal(before, p) { // never of the first, as no chunk is empty
+		switch {
+		case bytes.Equal(before, p): // never of the first, as no chunk is empty
 			sl.chunks = append(sl.chunks, sl.chunks[len(sl.chunks)-1])
-		} else {
-			sl.chunks = append(sl.chunks, Chunk{Digest: dag.Digest(sha256.Sum256(p)), Size: uint32(len(p))})
+		case len(p) == most && p[0] == 0 && bytes.Equal(p[1:], p[:most-1]):
+			sl.chunks = append(sl.chunks, r.zeros())
+		default:
+			sl.chunks = append(sl.chunks, sum(p))
 		}
 		sl.starts, sl.known = append(sl.starts, at), append(sl.known, false)
 		at, before = end, p
 	}
+}
+
+func sum(p []byte) Chunk {
+	return Chunk{Digest: dag.Digest(sha256.Sum256(p)), Size: uint32(len(p))}
 }
