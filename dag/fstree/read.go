@@ -1,6 +1,7 @@
 package fstree
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,23 +130,73 @@ func (t *Tree) Open(e *Entry) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{t: t, e: e, f: os.NewFile(uintptr(fd), t.disk(e.Path))}, nil
+	return &File{t: t, e: e, f: os.NewFile(uintptr(fd), t.disk(e.Path)), sparse: hasHoles(fd)}, nil
+}
+
+// hasHoles says whether a file has fewer blocks than bytes, on one of the file systems that are
+// known to tell a hole from bytes that are not on disk yet (OpenZFS was not, see its issue 15526).
+func hasHoles(fd int) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Blocks*512 >= st.Size {
+		return false
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return false
+	}
+	switch uint32(fs.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // A File is an open file of a Tree. It is an io.Reader that gives io.EOF only
 // if the file is the same then as when it was opened, and else ErrChanged; it
-// does not give more bytes than the file had. One goroutine may use it.
+// does not give more bytes than the file had. Holes are not read: one that is filled
+// meanwhile changes the file. One goroutine may use it.
 type File struct {
 	t   *Tree
 	e   *Entry
 	f   *os.File
 	n   int64 // bytes read
 	err error // sticky
+
+	sparse bool  // holes are looked for
+	data   int64 // where the hole at n ends, if that is behind n
+	ask    int64 // from where on to look for a hole again
+}
+
+// askEvery is how many bytes are read, with the small holes between them, before a hole is
+// looked for again: no file takes many calls more than it did.
+const askEvery = 1 << 20
+
+// hole returns how many bytes from f.n on are in a hole, none if that is not positive. The file
+// itself is read behind it next.
+func (f *File) hole() int64 {
+	if f.sparse && f.n >= f.ask {
+		at, err := f.f.Seek(f.n, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // none up to the end
+			at, err = f.f.Seek(f.e.Size, io.SeekStart)
+		}
+		if err != nil {
+			f.sparse = false
+			return 0
+		}
+		f.data, f.ask = min(at, f.e.Size), at+askEvery
+	}
+	return f.data - f.n
 }
 
 func (f *File) Read(p []byte) (int, error) {
 	if f.err != nil || len(p) == 0 {
 		return 0, f.err
+	}
+	if hole := f.hole(); hole > 0 {
+		p = p[:min(int64(len(p)), hole)]
+		clear(p)
+		f.n += int64(len(p))
+		return len(p), nil
 	}
 	n, err := f.f.Read(p)
 	if left := f.e.Size - f.n; int64(n) > left {
