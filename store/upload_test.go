@@ -478,6 +478,9 @@ func TestStoredSinceAsked(t *testing.T) {
 			t.Fatalf("%+v, %v, want %d duplicates", got, err, want)
 		}
 	}
+	// Of a store that has chunks when it is opened every look-up is remembered (see absence).
+	upload(0, []byte("what an earlier process stored, not less"))
+	h.reopen()
 	missing(20)
 	upload(0, chunks[:12]...)
 	missing(8)
@@ -493,7 +496,7 @@ func TestStoredSinceAsked(t *testing.T) {
 	upload(12, chunks...)
 	missing(0)
 	total, err := h.s.Totals(h.ctx)
-	if err != nil || total.Chunks != 20+3*4096 || total.Unique != 20*3000+3*4096*4 {
+	if err != nil || total.Chunks != 21+3*4096 || total.Unique != 20*3000+3*4096*4+40 {
 		t.Errorf("%+v, %v", total, err)
 	}
 	// A chunk of another length is not the one that is stored, though it has its digest.

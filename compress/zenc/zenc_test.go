@@ -83,7 +83,30 @@ func kindsOfInput(r *rand.Rand) map[string][]byte {
 		"zeros with specks":    specks(r, 500<<10),
 		"few literals":         append([]byte("abcdefghijklmnopqrstuvwxyz"), bytes.Repeat([]byte("abcdefghijklmnop"), 20)...),
 		"literals of one byte": specked(r, 200<<10),
+		// A block that is stored as it is although it has matches, then one that would do
+		// with its tables, or starts with a match from as far back as its last.
+		"sparse matches in noise": slices.Concat(lines(r, blockSize), sparse(r, blockSize, 12), sparse(r, blockSize, 2000)),
+		"a match in noise, again": slices.Concat(lines(r, blockSize), noise[:30], noise[:blockSize-30], noise[1<<18:1<<18+30],
+			noise[1<<18:1<<18+30], lines(r, 100<<10)),
 	}
+}
+
+// sparse is noise at whose start a few bytes come that were not far before, 25 times, and the
+// last of them for so long.
+func sparse(r *rand.Rand, size, long int) []byte {
+	p := random(r, size)
+	at := 64
+	for i := range 25 {
+		at += 8 + r.IntN(8)
+		back, end := 20+r.IntN(40), at+8+r.IntN(4)
+		if i == 24 {
+			end = at + long
+		}
+		for ; at < end; at++ {
+			p[at] = p[at-back]
+		}
+	}
+	return p
 }
 
 func specks(r *rand.Rand, size int) []byte {
@@ -278,6 +301,9 @@ func FuzzEncode(f *testing.F) {
 	f.Add([]byte("the quick brown fox jumps over the lazy dog"), uint64(1))
 	f.Add(bytes.Repeat([]byte("abcdefgh"), 100), uint64(2))
 	f.Add([]byte{}, uint64(3))
+	kinds := kindsOfInput(rand.New(rand.NewPCG(17, 18)))
+	f.Add(kinds["sparse matches in noise"], uint64(4))
+	f.Add(kinds["a match in noise, again"], uint64(5))
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		f.Fatal(err)
