@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -80,11 +81,7 @@ func TestAnswerBudget(t *testing.T) {
 	wait := func(name string, a *account, n int) {
 		_, _, before, _ := b.now()
 		go func() { results <- result{name, a.reserve(ctx, n)} }()
-		for {
-			if _, _, n, _ := b.now(); n > before {
-				return
-			}
-		}
+		until(t, name+" waits", func() bool { _, _, n, _ := b.now(); return n > before })
 	}
 	same, other := of("a", 0), of("b", 1)
 	wait("same", same, 1<<20)
@@ -198,58 +195,55 @@ func TestTakers(t *testing.T) {
 
 // A caller who takes nothing of what calls end with is read no further, and it counts.
 func TestStatusesNotTaken(t *testing.T) {
-	lim, err := Limits{}.withDefaults()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newAnswerBudget(lim)
-	ours, theirs := net.Pipe()
-	c := newLimitedConn(ours)
-	defer c.Close()
-	c.owe(b, 1000) // goes out at once
-	if out, _, _, _ := b.now(); out != 0 {
-		t.Errorf("%d bytes", out)
-	}
-	written := make(chan error, 1)
-	go func() {
-		_, err := c.Write([]byte("x"))
-		written <- err
-	}()
-	for owing := int64(0); owing <= stuckBytes; _, owing, _, _ = b.now() {
-		c.owe(b, 1000)
-	}
-	if out, owing, _, held := b.now(); out != owing || held != 1 {
-		t.Errorf("%d bytes, %d owing, %d connections", out, owing, held)
-	}
-	read := make(chan error, 1)
-	go func() {
-		_, err := c.Read(make([]byte, 1))
-		read <- err
-	}()
-	sent := make(chan error, 1)
-	go func() {
-		_, err := theirs.Write([]byte("y"))
-		sent <- err
-	}()
-	select {
-	case <-read:
-		t.Error("it is read on")
-	case <-sent:
-		t.Error("it is read on")
-	default:
-	}
-	if _, err := io.ReadFull(theirs, make([]byte, 1)); err != nil {
-		t.Error(err)
-	}
-	if err := <-written; err != nil {
-		t.Error(err)
-	}
-	if err := errors.Join(<-read, <-sent); err != nil {
-		t.Error(err)
-	}
-	if out, owing, _, held := b.now(); out != 0 || owing != 0 || held != 0 {
-		t.Errorf("%d bytes, %d owing, %d connections", out, owing, held)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		lim, err := Limits{}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newAnswerBudget(lim)
+		ours, theirs := net.Pipe()
+		c := newLimitedConn(ours)
+		defer c.Close()
+		c.owe(b, 1000) // goes out at once
+		if out, _, _, _ := b.now(); out != 0 {
+			t.Errorf("%d bytes", out)
+		}
+		written := make(chan error, 1)
+		go func() {
+			_, err := c.Write([]byte("x"))
+			written <- err
+		}()
+		synctest.Wait()
+		for owing := int64(0); owing <= stuckBytes; _, owing, _, _ = b.now() {
+			c.owe(b, 1000)
+		}
+		if out, owing, _, held := b.now(); out != owing || held != 1 {
+			t.Errorf("%d bytes, %d owing, %d connections", out, owing, held)
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := theirs.Write([]byte("y"))
+			sent <- err
+		}()
+		synctest.Wait()
+		if len(read) > 0 || len(sent) > 0 {
+			t.Error("it is read on")
+		}
+		if _, err := io.ReadFull(theirs, make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(<-written, <-read, <-sent); err != nil {
+			t.Error(err)
+		}
+		if out, owing, _, held := b.now(); out != 0 || owing != 0 || held != 0 {
+			t.Errorf("%d bytes, %d owing, %d connections", out, owing, held)
+		}
+	})
 }
 
 // hoard opens a connection that asks for something many times and takes none of the answers:
@@ -407,4 +401,37 @@ func TestArrivals(t *testing.T) {
 		t.Error(err)
 	}
 	n.until("all have ended", func() bool { return n.srv.arrivals.Load() == 0 })
+}
+
+// A call whose caller is gone counts for as long as its handler runs.
+func TestArrivalOfOneWhoIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lim, err := Limits{}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{lim: lim, answers: newAnswerBudget(lim)}
+		ctx, cancel := context.WithCancel(t.Context())
+		arrive := func() context.Context {
+			ctx, err := s.arrive(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ctx
+		}
+		arrive() // reaches no handler
+		end := handled(arrive())
+		if n := s.arrivals.Load(); n != 2 {
+			t.Errorf("%d calls, want 2", n)
+		}
+		cancel()
+		synctest.Wait()
+		if n := s.arrivals.Load(); n != 1 {
+			t.Errorf("%d calls when both callers are gone, want the one that runs", n)
+		}
+		end()
+		if n := s.arrivals.Load(); n != 0 {
+			t.Errorf("%d calls at the end", n)
+		}
+	})
 }

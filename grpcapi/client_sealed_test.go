@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
 	"github.com/koii-network/scale/store"
@@ -148,6 +149,21 @@ func TestClientGetSealedLies(t *testing.T) {
 		t.Errorf("the truth: %d bytes, %v", len(got), err)
 	}
 	n.sound()
+}
+
+// A sealed form that is larger than its frame is refused where it is announced, before there
+// is memory for it.
+func TestClientGetSealedTooLarge(t *testing.T) {
+	for size, ok := range map[uint32]bool{100: true, 101: false, 1 << 31: false} {
+		b := must(proto.Marshal(&scalev1.FrameRange{End: 100, Frame: &scalev1.Frame{
+			PlainSize: 100, SealedSize: size, Codec: scalev1.Codec_CODEC_RAW,
+			Chunks: []*scalev1.Chunk{{Digest: make([]byte, 32), Size: 100}},
+		}}))
+		g := newGetter(io.Discard, 0, 100)
+		if err := g.frame(b); (err == nil) != ok || !ok && !errors.Is(err, ErrNode) || (g.cur != nil) != ok {
+			t.Errorf("%d bytes for a frame of 100: %v", size, err)
+		}
+	}
 }
 
 // repeatedFirst sends the first message once more after itself.

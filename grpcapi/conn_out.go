@@ -78,11 +78,11 @@ func (q *outQueue) took(n int) {
 // end returns how much was behind the write, and who is to be told that it no longer is.
 func (q *outQueue) end() (*answerBudget, int) {
 	q.mu.Lock()
-	n := q.behind
+	b, n := q.budget, q.behind
 	q.writing, q.behind = false, 0
 	q.mu.Unlock()
 	q.free.Broadcast()
-	return q.budget, n
+	return b, n
 }
 
 func (q *outQueue) close() {

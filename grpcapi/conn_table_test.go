@@ -19,6 +19,7 @@ type limitedPort struct {
 	t        *testing.T
 	addr     string
 	accepted chan *limitedConn
+	open     connSet
 }
 
 func newLimitedPort(t *testing.T, most int) *limitedPort {
@@ -27,8 +28,8 @@ func newLimitedPort(t *testing.T, most int) *limitedPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := limitListener(tcp, most, nil, slog.New(slog.DiscardHandler))
-	p := &limitedPort{t, tcp.Addr().String(), make(chan *limitedConn)}
+	p := &limitedPort{t: t, addr: tcp.Addr().String(), accepted: make(chan *limitedConn)}
+	l := limitListener(tcp, most, &p.open, slog.New(slog.DiscardHandler))
 	go func() {
 		defer close(p.accepted)
 		for {
@@ -203,11 +204,7 @@ func TestConnectionsOfOneCaller(t *testing.T) {
 		}
 	}
 	revoke()
-	for { // it counts a moment later
-		if c, _ := p.try("127.0.1.4"); c != nil {
-			break
-		}
-	}
+	until(t, "one that is known no more makes room", func() bool { c, _ := p.try("127.0.1.4"); return c != nil })
 	if !open(stays) {
 		t.Error("the connection of another caller was closed")
 	}

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,14 +49,12 @@ func TestGate(t *testing.T) {
 		t.Fatal(err1, err2)
 	}
 	waits := func(n int) {
-		for {
+		t.Helper()
+		until(t, fmt.Sprintf("%d writes wait", n), func() bool {
 			g.mu.Lock()
-			ok := len(g.waiting) == n
-			g.mu.Unlock()
-			if ok {
-				return
-			}
-		}
+			defer g.mu.Unlock()
+			return len(g.waiting) == n
+		})
 	}
 	turns := make(chan string)
 	var releases [2]func()

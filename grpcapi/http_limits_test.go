@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -147,9 +146,7 @@ func TestHTTPPlaces(t *testing.T) {
 	for range 7 {
 		n.post(t, "/v1/put", 1000, "")
 	}
-	for n.http.underWay() < 7 {
-		runtime.Gosched()
-	}
+	until(t, "7 requests have a place", func() bool { return n.http.underWay() == 7 })
 	if code, _, text := n.do(t, "GET", "/v1/datasets", "", "Authorization", "Bearer "+n.write); code != 429 || reason(t, text) != "LIMIT" {
 		t.Errorf("an eighth of one caller: %d %s", code, text)
 	}
@@ -232,9 +229,7 @@ func TestHTTPConnections(t *testing.T) {
 		open = append(open, c)
 	}
 	// Connections over which nothing is under way would make room for the third.
-	for n.http.underWay() < len(open) {
-		runtime.Gosched()
-	}
+	until(t, "all requests have a place", func() bool { return n.http.underWay() == len(open) })
 	c, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -384,9 +379,7 @@ func TestHTTPAnswersNotTaken(t *testing.T) {
 	}
 	fmt.Fprint(c, "GET /v1/get?ref=large HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	b := n.server.answers
-	for held := 0; held == 0; _, _, _, held = b.now() {
-		runtime.Gosched()
-	}
+	until(t, "the answer is held", func() bool { _, _, _, held := b.now(); return held > 0 })
 	for _, path := range []string{"/v1/get?ref=large", "/v1/tree?ref=large"} {
 		code, head, body := n.do(t, "GET", path, "")
 		if code != 429 || reason(t, body) != "LIMIT" || head.Get("Retry-After") == "" {
@@ -400,9 +393,7 @@ func TestHTTPAnswersNotTaken(t *testing.T) {
 		t.Errorf("%d bytes, %d connections", out, held)
 	}
 	c.Close()
-	for out := int64(1); out > 0; out, _, _, _ = b.now() {
-		runtime.Gosched()
-	}
+	until(t, "all is given back", func() bool { out, _, _, _ := b.now(); return out == 0 })
 	if code, _, body := n.do(t, "GET", "/v1/get?ref=large", ""); code != 200 || len(body) < len(data) {
 		t.Errorf("%d, %d bytes", code, len(body))
 	}

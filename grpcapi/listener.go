@@ -95,7 +95,7 @@ func newLimitedConn(conn net.Conn) *limitedConn {
 	switch conn := conn.(type) {
 	case *net.TCPConn:
 		c.raw, _ = conn.SyscallConn()
-	case *net.UnixConn:
+	case *privateConn:
 		c.raw, _ = conn.SyscallConn()
 	}
 	c.ready = c.readReady
@@ -140,7 +140,7 @@ func (c *limitedConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, 
 	once, stuck := c.atOnce()
 	c.queue.wait(stuck)
 	c.once = min(size, once)
-	if c.raw == nil {
+	if c.raw == nil { // this process, which takes what is written: it is not counted
 		buf := pool.Get(size)
 		n, err := c.Conn.Read((*buf)[:c.once])
 		if n == 0 && err != nil {

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,6 +105,26 @@ func (n *rawNode) putFileAs(ctx context.Context, name string) string {
 		n.t.Fatal(err)
 	}
 	return name
+}
+
+// TestHangUpsDoNotFillTheLog: so have the connections of one address that are closed.
+func TestHangUpsDoNotFillTheLog(t *testing.T) {
+	n, _ := newTimedNode(t, Limits{})
+	conns := make([]*limitedConn, 5*linesOfOne)
+	for i := range conns {
+		ours, _ := net.Pipe()
+		conns[i] = newLimitedConn(ours)
+	}
+	if got := n.srv.hangUp(conns); got != len(conns) {
+		t.Errorf("%d connections are closed, want %d", got, len(conns))
+	}
+	if got := strings.Count(n.log.String(), "connection closed"); got != linesOfOne {
+		t.Errorf("%d lines of %d connections, want %d", got, len(conns), linesOfOne)
+	}
+	n.stop()
+	if want := fmt.Sprintf("calls=%d", len(conns)-linesOfOne); !strings.Contains(n.log.String(), want) {
+		t.Errorf("the log does not say %q", want)
+	}
 }
 
 func TestLogBudget(t *testing.T) {

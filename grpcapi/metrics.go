@@ -94,7 +94,7 @@ func NewMetrics(version string) *Metrics {
 	m.proofs = counter("proofs_total", "Proofs made, by result: ok or failed.", "result")
 	m.proofSeconds = histogram("proof_duration_seconds", "How long proofs took.", seconds)
 	m.audits = counter("audits_total", "Challenges answered, by result: ok or failed.", "result")
-	m.read = counter("read_bytes_total", "Plain bytes read from the packs and checked.").WithLabelValues()
+	m.read = counter("read_bytes_total", "Plain bytes read from the packs and checked, or given in their frame for the caller to check.").WithLabelValues()
 	m.calls = counter("calls_total", "Calls that ended, by method and gRPC code.", "method", "code")
 	m.callSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "scale_call_duration_seconds", Help: "How long calls took, streams included, by method.", Buckets: seconds,

@@ -165,17 +165,23 @@ func (b *syncBuffer) String() string {
 }
 
 // until waits for a condition that another goroutine brings about.
-func (n *rawNode) until(what string, ok func() bool) {
-	n.t.Helper()
-	tick := time.NewTicker(time.Millisecond)
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
+	defer end.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
-		case <-n.ctx.Done():
-			n.t.Fatalf("never: %s", what)
+		case <-end.C:
+			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+func (n *rawNode) until(what string, ok func() bool) {
+	n.t.Helper()
+	until(n.t, what, ok)
 }
 
 // refused checks that a call failed as the API says: with a code, the reason that goes with
