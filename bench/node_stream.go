@@ -71,8 +71,7 @@ func streamTree(s putStream, root string, buf []byte) error {
 			return err
 		}
 		if d.IsDir() {
-			w.add(&scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_DIRECTORY}, nil)
-			return nil
+			return w.add(&scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_DIRECTORY}, nil)
 		}
 		return w.file(name, &scalev1.PutEntry{Path: []byte(rel), Kind: scalev1.Kind_KIND_FILE})
 	})
@@ -93,10 +92,14 @@ type treeWriter struct {
 // entriesPerMessage keeps messages well below the limit however long the paths are.
 const entriesPerMessage = 500
 
-func (w *treeWriter) add(e *scalev1.PutEntry, data []byte) {
+// add adds an entry with its data, which is in buf behind that of the others.
+func (w *treeWriter) add(e *scalev1.PutEntry, data []byte) error {
 	e.Data = data
 	w.used += len(data)
-	w.entries = append(w.entries, e)
+	if w.entries = append(w.entries, e); len(w.entries) >= entriesPerMessage {
+		return w.flush()
+	}
+	return nil
 }
 
 func (w *treeWriter) flush() error {
@@ -115,14 +118,17 @@ func (w *treeWriter) file(name string, e *scalev1.PutEntry) error {
 		return err
 	}
 	defer f.Close()
-	if w.used > len(w.buf)/2 || len(w.entries) == entriesPerMessage {
+	if w.used > len(w.buf)/2 {
 		if err := w.flush(); err != nil {
 			return err
 		}
 	}
 	room := w.buf[w.used:]
 	n, err := io.ReadFull(f, room)
-	switch w.add(e, room[:n]); {
+	if aerr := w.add(e, room[:n]); aerr != nil {
+		return aerr
+	}
+	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return nil
 	case err != nil:

@@ -77,7 +77,6 @@ var exitCodes = []struct {
 	{proof.ErrNoKey, exitUsage},
 	{proof.ErrRefused, exitRefused},
 	{proof.ErrFormat, exitRefused},
-	{proof.ErrLarge, exitRefused},
 	{audit.ErrRefused, exitRefused},
 	{audit.ErrFormat, exitUsage},
 	{errDamaged, exitRefused},

@@ -191,7 +191,7 @@ func sharedPrefix(a, b string) int {
 
 // parseExtra is the inverse of appendExtra. What it does not check here, Parse
 // does by encoding again.
-func (p *Proof) parseExtra(extra []byte, most, each int) error {
+func (p *Proof) parseExtra(extra []byte, lim limits) error {
 	body, ok := bytes.CutPrefix(extra, []byte(magic))
 	if !ok || len(body) < sha256.Size {
 		return fmt.Errorf("%w: extra data is not SCALE's, or of a newer version", ErrFormat)
@@ -219,7 +219,7 @@ func (p *Proof) parseExtra(extra []byte, most, each int) error {
 		case sectionRange:
 			p.Range = s.run()
 		case sectionManifest:
-			p.Manifest = s.manifest(most, each)
+			p.Manifest = s.manifest(lim)
 		case sectionReceipts:
 			p.Receipts = s.receipts()
 		default:
@@ -326,14 +326,13 @@ func (d *decoder) run() *RangeProof {
 	return r
 }
 
-// manifest reads leaves whose paths have at most limit bytes together: shared
-// prefixes let a small file unfold to a large one. Each leaf counts as so many bytes besides.
-func (d *decoder) manifest(limit, each int) []dag.FileLeaf {
+// manifest reads leaves within limits: shared prefixes let a small file unfold to a large one.
+func (d *decoder) manifest(lim limits) []dag.FileLeaf {
 	// The shortest leaf has two integers for its path and a kind.
 	n := d.count(3)
-	unfolded, prev := n*each, ""
-	if unfolded > limit {
-		d.fail("%w: %d leaves are more than %d bytes", ErrLarge, n, limit)
+	leafBytes, paths, prev := n*lim.leaf, 0, ""
+	if leafBytes > lim.memory {
+		d.fail("%w: %d leaves are more than %d bytes", ErrLarge, n, lim.memory)
 		return nil
 	}
 	leaves := make([]dag.FileLeaf, n)
@@ -347,8 +346,11 @@ func (d *decoder) manifest(limit, each int) []dag.FileLeaf {
 		if n := shared + uint64(len(rest)); n > dag.MaxPath+1 { // an empty directory has a / more
 			d.fail("leaf %d has a path of %d bytes", i, n)
 		}
-		if unfolded += int(shared) + len(rest); unfolded > limit {
-			d.fail("%w: more than %d bytes with all paths", ErrLarge, limit)
+		if paths += int(shared) + len(rest); paths > lim.paths {
+			d.fail("more than %d bytes of paths", lim.paths)
+		}
+		if paths > lim.memory-leafBytes {
+			d.fail("%w: more than %d bytes with all paths", ErrLarge, lim.memory)
 		}
 		kind := d.bytes(1)
 		if d.err != nil {

@@ -18,6 +18,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"unsafe"
 
@@ -40,7 +41,7 @@ var (
 )
 
 const (
-	// MaxProof bounds a proof file, and what its manifest unfolds to.
+	// MaxProof bounds a proof file, and the paths of its manifest together.
 	MaxProof = 1 << 30
 	// maxPath is the longest path in a tree of less than 2^64 leaves.
 	maxPath = 64
@@ -122,16 +123,23 @@ func (p *Proof) Format() ([]byte, error) {
 // Parse reads a proof file. It accepts exactly what Format writes: no byte can
 // vary freely. Nothing in the result is verified, and entry and checkpoint are
 // not even parsed: Verify does that.
-func Parse(b []byte) (*Proof, error) { return parse(b, MaxProof, 0) }
+func Parse(b []byte) (*Proof, error) { return parse(b, limits{paths: MaxProof, memory: math.MaxInt}) }
 
 // ParseWithin is Parse for those who do not know where b comes from: it refuses a proof
 // whose manifest takes more than so many bytes of memory, which may be many times those of b,
 // with ErrLarge.
 func ParseWithin(b []byte, most int) (*Proof, error) {
-	return parse(b, most, int(unsafe.Sizeof(dag.FileLeaf{})))
+	return parse(b, limits{paths: MaxProof, memory: most, leaf: int(unsafe.Sizeof(dag.FileLeaf{}))})
 }
 
-func parse(b []byte, most, each int) (*Proof, error) {
+// limits are those of a manifest.
+type limits struct {
+	paths  int // bytes of all paths together; more is not valid
+	memory int // what paths and leaves may take, in bytes
+	leaf   int // what a leaf counts as, besides its path
+}
+
+func parse(b []byte, lim limits) (*Proof, error) {
 	// torchwood and transparency-dev/formats parse such files too, but not
 	// strictly, and the latter takes lines of at most 64 KiB.
 	bad := func(format string, args ...any) (*Proof, error) {
@@ -176,7 +184,7 @@ func parse(b []byte, most, each int) (*Proof, error) {
 		p.Inclusion = append(p.Inclusion, tlog.Hash(h))
 	}
 	p.Checkpoint = rest
-	if err := p.parseExtra(extra, most, each); err != nil {
+	if err := p.parseExtra(extra, lim); err != nil {
 		return nil, err
 	}
 	again, err := p.Format()
