@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,11 +90,11 @@ func TestGroupFlush(t *testing.T) {
 			}
 		})
 	}
-	for handed := 0; handed < puts; runtime.Gosched() {
+	until(t, "all puts have handed in", func() bool {
 		s.writer.mu.Lock()
-		handed = len(s.writer.bins[small].names) // each hands in one row, after its chunk
-		s.writer.mu.Unlock()
-	}
+		defer s.writer.mu.Unlock()
+		return len(s.writer.bins[small].names) >= puts // each hands in one row, after its chunk
+	})
 	cancel()
 	close(packs.release)
 	wg.Wait()

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/koii-network/scale/dag"
 )
@@ -40,11 +40,7 @@ func TestGroupCommit(t *testing.T) {
 			sizes[i] = res[0].TreeSize
 		})
 	}
-	for queued := 0; queued < puts; runtime.Gosched() {
-		s.queueMu.Lock()
-		queued = len(s.queue)
-		s.queueMu.Unlock()
-	}
+	until(t, "all puts are queued", s.queued(puts))
 	s.commitMu.Unlock()
 	wg.Wait()
 	for i, size := range sizes {
@@ -82,11 +78,7 @@ func TestCommitGaveUp(t *testing.T) {
 			}
 			_, errs[i] = s.Put(ctx, []Input{{Name: fmt.Sprint(i), Reader: strings.NewReader(fmt.Sprint(i))}}, PutOptions{})
 		})
-		for queued := 0; queued <= i; runtime.Gosched() {
-			s.queueMu.Lock()
-			queued = len(s.queue)
-			s.queueMu.Unlock()
-		}
+		until(t, fmt.Sprintf("put %d is queued", i), s.queued(i+1))
 	}
 	cancel(gaveUp)
 	s.commitMu.Unlock()
@@ -101,6 +93,30 @@ func TestCommitGaveUp(t *testing.T) {
 		}
 		if i%2 == 0 && (!errors.Is(err, context.Canceled) || !errors.Is(found, ErrNotFound)) {
 			t.Errorf("put %d, whose caller gave up: %v, %v", i, err, found)
+		}
+	}
+}
+
+// queued reports whether so many requests wait for a commit.
+func (s *Store) queued(n int) func() bool {
+	return func() bool {
+		s.queueMu.Lock()
+		defer s.queueMu.Unlock()
+		return len(s.queue) == n
+	}
+}
+
+// until waits for a condition that another goroutine brings about.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(100*time.Microsecond), time.NewTimer(time.Minute)
+	defer tick.Stop()
+	defer end.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			t.Fatalf("never: %s", what)
 		}
 	}
 }
@@ -138,12 +154,6 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 		}()
 		return done
 	}
-	until := func(what func() bool) {
-		t.Helper()
-		for !what() {
-			runtime.Gosched()
-		}
-	}
 	queued := func(n int) func() bool {
 		return func() bool {
 			s.queueMu.Lock()
@@ -168,7 +178,7 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 
 	s.commitMu.Lock()
 	first := put("first")
-	until(queued(1))
+	until(t, "the first is queued", queued(1))
 	entry := s.queue[0].drafts[0].ahead
 	if entry == nil || !entry.stored {
 		t.Fatal("the entry was not handed in")
@@ -177,7 +187,7 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 		t.Errorf("the entry is not stored: %v", err)
 	}
 	second := put("second")
-	until(waiting)
+	until(t, "the second waits for a flush", waiting)
 	held()
 	s.commitMu.Unlock()
 	if err := <-first; err != nil {
@@ -197,7 +207,7 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := put("third")
-	until(waiting)
+	until(t, "the third waits for a flush", waiting)
 	held()
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
@@ -276,11 +286,11 @@ func TestClaims(t *testing.T) {
 		_, err := s.Put(gone, []Input{{Name: "c", Reader: strings.NewReader("c")}}, PutOptions{})
 		done <- err
 	}()
-	for claimed := false; !claimed; runtime.Gosched() {
+	until(t, "the name is claimed", func() bool {
 		s.queueMu.Lock()
-		claimed = s.claimed["c"]
-		s.queueMu.Unlock()
-	}
+		defer s.queueMu.Unlock()
+		return s.claimed["c"]
+	})
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("put: %v", err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/koii-network/scale/store"
 	"github.com/koii-network/scale/store/kv"
+	"github.com/koii-network/scale/store/pack"
 )
 
 // chunkPrefix begins the keys of chunks, and their digest follows.
@@ -128,6 +129,49 @@ func TestReadMoved(t *testing.T) {
 	}
 	_, err = f.WriteAt([]byte{raw[10]}, int64(start+10))
 	must(t, err)
+}
+
+// wrongLists gives lists of frames in which the bound between two chunks is elsewhere.
+type wrongLists struct {
+	pack.Store
+	shift int
+	given atomic.Int64
+}
+
+func (p *wrongLists) ReadList(ctx context.Context, loc pack.Loc, buf []byte) ([]pack.Chunk, []byte, error) {
+	chunks, buf, err := p.Store.ReadList(ctx, loc, buf)
+	for i := 1; i < len(chunks); i += 2 {
+		p.given.Add(1)
+		chunks[i-1].Size -= uint32(p.shift)
+		chunks[i].Size += uint32(p.shift)
+	}
+	return chunks, buf, err
+}
+
+// What the index has with another length than the list of its frame is not taken for what
+// the list has: no bytes are given that are not those of the chunk, be they more or fewer.
+// An export does not know how long chunks are.
+func TestReadOtherSize(t *testing.T) {
+	packs := &wrongLists{}
+	h := newHarness(t, store.Options{Cache: 1, WrapPacks: func(p pack.Store) pack.Store {
+		packs.Store = p
+		return packs
+	}})
+	h.mustPut(stream("x", random(1, 2<<20)))
+	var want bytes.Buffer
+	must(t, h.s.ExportCAR(h.ctx, h.resolve("x"), &want))
+	for _, shift := range []int{-10, 10} {
+		packs.shift = shift
+		packs.given.Store(0)
+		var got bytes.Buffer
+		err := h.s.ExportCAR(h.ctx, h.resolve("x"), &got)
+		if !errors.Is(err, store.ErrCorrupt) || !bytes.HasPrefix(want.Bytes(), got.Bytes()) {
+			t.Errorf("bounds shifted by %d: %d bytes, %v, want ErrCorrupt", shift, got.Len(), err)
+		}
+		if packs.given.Load() == 0 {
+			t.Error("no list was read")
+		}
+	}
 }
 
 // chunkAt returns the key of the chunk that holds a place of a file that is stored as it is.
