@@ -77,6 +77,8 @@ func TestGroupFlush(t *testing.T) {
 		}
 	})
 	<-packs.held
+	release := sync.OnceFunc(func() { close(packs.release) })
+	defer release()
 	const puts = 16
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range puts {
@@ -96,7 +98,7 @@ func TestGroupFlush(t *testing.T) {
 		return len(s.writer.bins[small].names) >= puts // each hands in one row, after its chunk
 	})
 	cancel()
-	close(packs.release)
+	release()
 	wg.Wait()
 	if n := packs.syncs.Load(); n != 2 {
 		t.Errorf("%d syncs for 1 and %d puts, want 2", n, puts)

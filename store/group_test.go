@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ func TestGroupCommit(t *testing.T) {
 	s := newStore(t)
 	const puts = 8
 	s.commitMu.Lock()
+	unlock := sync.OnceFunc(s.commitMu.Unlock)
+	defer unlock()
 	var wg sync.WaitGroup
 	sizes := make([]int64, puts)
 	for i := range puts {
@@ -41,7 +44,7 @@ func TestGroupCommit(t *testing.T) {
 		})
 	}
 	until(t, "all puts are queued", s.queued(puts))
-	s.commitMu.Unlock()
+	unlock()
 	wg.Wait()
 	for i, size := range sizes {
 		if size != 1+puts {
@@ -68,20 +71,28 @@ func TestCommitGaveUp(t *testing.T) {
 	gaveUp := errors.New("gave up")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	s.commitMu.Lock()
+	unlock := sync.OnceFunc(s.commitMu.Unlock)
+	defer unlock()
 	errs := make([]error, puts)
+	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for i := range puts {
+		// Of files: the flush of a stream would wait for the commit of the one before.
+		path := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		wg.Go(func() {
 			ctx := ctx // of every other
 			if i%2 == 1 {
 				ctx = t.Context()
 			}
-			_, errs[i] = s.Put(ctx, []Input{{Name: fmt.Sprint(i), Reader: strings.NewReader(fmt.Sprint(i))}}, PutOptions{})
+			_, errs[i] = s.Put(ctx, []Input{{Name: fmt.Sprint(i), Path: path}}, PutOptions{})
 		})
 		until(t, fmt.Sprintf("put %d is queued", i), s.queued(i+1))
 	}
 	cancel(gaveUp)
-	s.commitMu.Unlock()
+	unlock()
 	wg.Wait()
 	if size := s.Settle(); size != 1+puts/2 {
 		t.Errorf("%d entries, want %d", size, 1+puts/2)
@@ -177,6 +188,8 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 	}
 
 	s.commitMu.Lock()
+	unlock := sync.OnceFunc(s.commitMu.Unlock) // also if the test ends early
+	defer unlock()
 	first := put("first")
 	until(t, "the first is queued", queued(1))
 	entry := s.queue[0].drafts[0].ahead
@@ -189,7 +202,7 @@ func TestFlushAndCommitTakeTurns(t *testing.T) {
 	second := put("second")
 	until(t, "the second waits for a flush", waiting)
 	held()
-	s.commitMu.Unlock()
+	unlock()
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
@@ -280,6 +293,8 @@ func TestClaims(t *testing.T) {
 	}
 	// A put that is called off while it waits for the disk gives up its claim.
 	s.indexMu.Lock()
+	unlock := sync.OnceFunc(s.indexMu.Unlock)
+	defer unlock()
 	gone, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
@@ -295,7 +310,7 @@ func TestClaims(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("put: %v", err)
 	}
-	s.indexMu.Unlock()
+	unlock()
 	if s.claimed["c"] {
 		t.Error("a put that failed keeps its claim")
 	}

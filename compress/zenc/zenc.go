@@ -164,9 +164,9 @@ func (e *Encoder) appendBlock(dst, src []byte, at, end int) []byte {
 		// The decoder sees nothing of what was tried.
 		e.last = last
 		e.used = [kinds]*table{}
-		// To be safe: what was tried has a tree only if the literals get smaller by a
-		// sixteenth, and then so far the block does too, as every match that pays, of four
-		// bytes or more, takes less than 15/16 of them. So huff has the decoder's tree.
+		// To be safe: only literals that get smaller by a sixteenth leave a tree behind, and
+		// a block with such is not stored as it is, since a match that pays takes less than
+		// 15/16 of its bytes. So huff has the tree that the decoder has.
 		e.huff.Reuse = huff0.ReusePolicyNone
 		typ = rawBlock
 		dst = append(dst, src[at:end]...)
