@@ -188,7 +188,8 @@ type account struct {
 	free bool
 	// web is set for an HTTP request. The messages of its call do not stay in the transport;
 	// JSON is made of them, and they count until that has been taken.
-	web bool
+	web  bool
+	cert *peerCert // of an HTTP request's connection, or nil
 
 	mu      sync.Mutex
 	base    int64 // reserved; guarded by mu, as is all below
@@ -367,9 +368,9 @@ type connKey struct{}
 
 // openWebAccount makes the account of an HTTP request's answer, which the call that comes of
 // it finds by a number. end must be called when the answer has been taken.
-func (s *Server) openWebAccount(r *http.Request) (number uint64, end func()) {
+func (s *Server) openWebAccount(r *http.Request, cert *peerCert) (number uint64, end func()) {
 	conn, _ := r.Context().Value(connKey{}).(*limitedConn)
-	a := &account{b: s.answers, who: "http " + hostOf(r.RemoteAddr), conn: conn, web: true}
+	a := &account{b: s.answers, who: "http " + hostOf(r.RemoteAddr), conn: conn, web: true, cert: cert}
 	number = s.webs.Add(1)
 	s.web.Store(number, a)
 	return number, func() {

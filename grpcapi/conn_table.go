@@ -156,13 +156,20 @@ func (c *limitedConn) known(id Identity) {
 	p.t.known[p.who]++
 	c.stay()
 	if id.Void != nil {
-		p.forget = context.AfterFunc(id.Void, func() {
-			p.t.mu.Lock()
-			defer p.t.mu.Unlock()
-			c.unknown()
-			c.rest()
-		})
+		p.forget = context.AfterFunc(id.Void, c.forget)
 	}
+}
+
+// forget takes back what known said. It may be called of no connection.
+func (c *limitedConn) forget() {
+	if c == nil || c.place.t == nil {
+		return
+	}
+	p := &c.place
+	p.t.mu.Lock()
+	defer p.t.mu.Unlock()
+	c.unknown()
+	c.rest()
 }
 
 func (c *limitedConn) unknown() {

@@ -165,11 +165,15 @@ type RetryAfter struct {
 func (e *RetryAfter) Error() string { return e.Err.Error() }
 func (e *RetryAfter) Unwrap() error { return e.Err }
 
-// A refusal is ErrScope in words of its own, where those of the table would lead astray.
-type refusal struct{ why, hint string }
+// A refusal is an error of a class in words of its own, where those of the table would lead
+// astray.
+type refusal struct {
+	class     error
+	why, hint string
+}
 
 func (e *refusal) Error() string { return e.why }
-func (e *refusal) Unwrap() error { return ErrScope }
+func (e *refusal) Unwrap() error { return e.class }
 
 // A fieldError says which field of a request is wrong.
 type fieldError struct {

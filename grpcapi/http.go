@@ -151,6 +151,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 
 		DisableGeneralOptionsHandler: true,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			ctx = context.WithValue(ctx, certKey{}, new(certSlot))
 			return context.WithValue(ctx, connKey{}, connOf(c.RemoteAddr()))
 		},
 	}
@@ -228,6 +229,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if done { // a preflight request
 		return
 	}
+	c := caller{route: routeGateway, addr: r.RemoteAddr, cert: h.shown(r), anonymous: h.o.Anonymous}
+	if err := h.o.Auth.connected(c); err != nil {
+		hd.Set("Connection", "close")
+		h.refuse(w, r, err)
+		return
+	}
 	switch r.URL.Path {
 	case "/healthz":
 		writeText(w, http.StatusOK, "ok\n")
@@ -235,12 +242,6 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/readyz":
 		h.ready(w)
 		return
-	}
-	c := caller{route: routeGateway, addr: r.RemoteAddr, anonymous: h.o.Anonymous}
-	if r.TLS != nil {
-		if cert := verifiedCert(*r.TLS); cert != nil {
-			c.cert = certName(cert)
-		}
 	}
 	switch {
 	case r.URL.Path == "/openapi.json":
@@ -250,6 +251,16 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.call(w, r, c)
 	}
+}
+
+// shown returns the certificate of a request's connection, or nil.
+func (h *HTTP) shown(r *http.Request) *peerCert {
+	slot, ok := r.Context().Value(certKey{}).(*certSlot)
+	if r.TLS == nil || !ok {
+		return nil
+	}
+	slot.once.Do(func() { slot.cert = h.o.TLS.peer(*r.TLS) })
+	return slot.cert
 }
 
 // call passes a request on to the server.
@@ -279,7 +290,7 @@ func (h *HTTP) call(w http.ResponseWriter, r *http.Request, c caller) {
 	defer leave()
 	b := newPacedBody(w, r, h.o.Idle, h.large)
 	defer b.release()
-	account, end := h.o.Server.openWebAccount(r)
+	account, end := h.o.Server.openWebAccount(r, c.cert)
 	defer end()
 	sw := &streamWriter{ResponseWriter: w}
 	ctx := context.WithValue(r.Context(), callerContextKey{}, requestCaller{c, authorization, account, id})

@@ -26,7 +26,7 @@ func (e *httpError) Unwrap() error { return store.ErrInvalid }
 
 // forbidden refuses whoever may not call at all, or not as he does.
 func forbidden(format string, args ...any) error {
-	return &refusal{why: fmt.Sprintf(format, args...)}
+	return &refusal{class: ErrScope, why: fmt.Sprintf(format, args...)}
 }
 
 // checks tells requests of programs, and of pages that belong here, from those that the

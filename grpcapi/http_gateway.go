@@ -121,7 +121,6 @@ type requestCaller struct {
 
 type callerJSON struct {
 	Addr          string
-	Cert          string
 	Anonymous     scalev1.Scope
 	Authorization []string
 	Account       uint64
@@ -138,7 +137,7 @@ func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 		pattern, _ := runtime.HTTPPathPattern(ctx)
 		b.inPath, b.single = pathFields(pattern, r.URL.Path), !streams(name)
 	}
-	b, err := json.Marshal(callerJSON{c.addr, c.cert, c.anonymous, c.authorization, c.account})
+	b, err := json.Marshal(callerJSON{c.addr, c.anonymous, c.authorization, c.account})
 	if err != nil {
 		panic(err) // strings and a number
 	}
@@ -154,14 +153,14 @@ func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 // maxTraceHeader is what every party has to pass on of tracestate (W3C Trace Context, 3.3.1.5).
 const maxTraceHeader = 512
 
-// gatewayCaller reads what callerMetadata wrote.
+// gatewayCaller reads what callerMetadata wrote. The certificate is with the account.
 func gatewayCaller(md metadata.MD) (c requestCaller, err error) {
 	var j callerJSON
 	v := md.Get(callerKey)
 	if len(v) != 1 || json.Unmarshal([]byte(v[0]), &j) != nil {
 		return c, fmt.Errorf("%w: the HTTP port did not say who calls", ErrToken)
 	}
-	return requestCaller{caller{routeGateway, j.Addr, j.Cert, j.Anonymous}, j.Authorization, j.Account, Identity{}}, nil
+	return requestCaller{caller{routeGateway, j.Addr, nil, j.Anonymous}, j.Authorization, j.Account, Identity{}}, nil
 }
 
 // A jsonMarshaler reads messages from a pacedBody, each within its bounds.

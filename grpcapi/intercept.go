@@ -81,6 +81,9 @@ func (s *Server) handle(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		}
 		err = s.run(c, leave, func() error { return s.recover(srv, &stream{ss, c}, info, handler) })
 	}
+	if errors.Is(err, errCertificate) {
+		c.from().forget()
+	}
 	return s.finish(c, err)
 }
 
@@ -123,6 +126,9 @@ func (s *Server) admit(c *call) (leave func(), err error) {
 	if c.who, err = s.opt.Authenticate(c.ctx); err == nil {
 		// Now, and not once there is room: whom a full node knows it treats better.
 		c.from().known(c.who)
+	}
+	if errors.Is(err, errCertificate) {
+		return nil, err // whoever has no good one could not connect either
 	}
 	if c.method.scope != none {
 		if err != nil {
@@ -392,12 +398,22 @@ func (s *Server) hangUp(conns []*limitedConn) int {
 	return len(conns)
 }
 
-// sweep ends the calls that are overdue at that time.
+// sweep ends the calls that are overdue at that time, and those of connections whose
+// certificate counts no more.
 func (s *Server) sweep(now time.Time) {
+	var certified []*call
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for c := range s.calls {
 		if why := c.overdue(now); why != nil {
+			c.end(why)
+		} else if c.who.cert != nil {
+			certified = append(certified, c)
+		}
+	}
+	s.mu.Unlock()
+	// It may be that files are read and signatures verified.
+	for _, c := range certified {
+		if why := c.who.cert.check(now); why != nil {
 			c.end(why)
 		}
 	}

@@ -116,6 +116,7 @@ var methods = map[string]method{
 func scopeError(m method, who Identity) error {
 	if who.Anonymous {
 		return &refusal{
+			ErrScope,
 			fmt.Sprintf("the call needs a token with the scope %s, and has none", FormatScope(m.scope)),
 			fmt.Sprintf(`send the metadata "authorization: Bearer TOKEN"; "scale token create NAME --scope %s" makes one`, FormatScope(m.scope)),
 		}
@@ -125,6 +126,7 @@ func scopeError(m method, who Identity) error {
 
 // errPrivate refuses what only the private socket of the store is for.
 var errPrivate = &refusal{
+	ErrScope,
 	"chains are configured through the private socket of the store alone: no token allows it",
 	"run the command on the node's machine, as its user, without --node",
 }

@@ -2,8 +2,6 @@ package grpcapi
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -17,7 +15,7 @@ import (
 // TCP port and its HTTP port at once: it tells by the connection which of them a caller
 // came through. TCP is TLS if t is not nil, and plain otherwise.
 func Credentials(t *TLS) credentials.TransportCredentials {
-	c := &serverCreds{}
+	c := &serverCreds{files: t}
 	if t != nil {
 		c.tls = credentials.NewTLS(t.Config("h2"))
 	}
@@ -25,7 +23,8 @@ func Credentials(t *TLS) credentials.TransportCredentials {
 }
 
 type serverCreds struct {
-	tls credentials.TransportCredentials
+	files *TLS
+	tls   credentials.TransportCredentials
 }
 
 // A route is the way by which a caller came.
@@ -41,8 +40,8 @@ const (
 type routeInfo struct {
 	credentials.CommonAuthInfo
 	route route
-	uid   uint32            // of routePrivate
-	cert  *x509.Certificate // of routeTCP: verified, or nil
+	uid   uint32    // of routePrivate
+	cert  *peerCert // of routeTCP, or nil
 }
 
 func (routeInfo) AuthType() string { return "scale" }
@@ -68,7 +67,7 @@ func (c *serverCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthI
 	if err != nil {
 		return nil, nil, err
 	}
-	info.cert = verifiedCert(tlsInfo.(credentials.TLSInfo).State)
+	info.cert = c.files.peer(tlsInfo.(credentials.TLSInfo).State)
 	return conn, info, nil
 }
 
@@ -109,15 +108,6 @@ func isPrivate(ctx context.Context) bool {
 	}
 	info, ok := p.AuthInfo.(routeInfo)
 	return ok && info.route == routePrivate
-}
-
-// verifiedCert returns the certificate that a client proved to have and that an accepted
-// authority signed, or nil.
-func verifiedCert(s tls.ConnectionState) *x509.Certificate {
-	if len(s.VerifiedChains) == 0 || len(s.VerifiedChains[0]) == 0 {
-		return nil
-	}
-	return s.VerifiedChains[0][0]
 }
 
 // innermost returns the connection that others are wrapped around.

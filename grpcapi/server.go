@@ -39,6 +39,10 @@ type Identity struct {
 	// Void, if set, ends when the identity does (a token expires or is revoked), with an
 	// error that wraps ErrToken as its cause. Calls under way end then.
 	Void context.Context
+
+	// cert is what the caller's connection was made with, or nil. Calls under way end when it
+	// counts no more; see Server.sweep.
+	cert *peerCert
 }
 
 // A TokenStore keeps tokens; TokenFile is one. Errors are of the classes of package store:
@@ -78,7 +82,8 @@ type ServerOptions struct {
 	OnCall func(Call)
 	// OnRefused, if set, is told why a call was refused before it began. It must not block.
 	OnRefused func(error)
-	// Now is the clock of time limits; nil is time.Now.
+	// Now is the clock of time limits, and of the client certificates of calls under way; nil is
+	// time.Now.
 	Now func() time.Time
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,9 +27,11 @@ type TLSOptions struct {
 }
 
 // TLS is a node's TLS configuration, which follows its files: they are looked at again
-// when a connection comes in, at most once a second. Files that cannot be used leave those
-// in force that were read before. Connections that are open keep what they were let in
-// with. It is safe for concurrent use.
+// when a connection comes in, and when a client with a certificate calls and while the call is
+// under way, at most once a second. The pair of certificate and key and the list of
+// authorities are each replaced if they can be used; what cannot leaves in force what was read
+// before. Open connections keep the node's certificate, but not their client's authority: see
+// peerCert. It is safe for concurrent use.
 type TLS struct {
 	o        TLSOptions
 	interval time.Duration
@@ -60,12 +63,12 @@ func LoadTLS(o TLSOptions) (*TLS, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	t := &TLS{o: o, interval: tlsCheckInterval, now: time.Now}
-	t.stamps = t.look()
-	c, err := t.read()
-	if err != nil {
+	t.stamps, t.checked = t.look(), t.now()
+	c := &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+	if err := errors.Join(t.readPair(c), t.readAuthorities(c)); err != nil {
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	t.config, t.checked = c, t.now()
+	t.config = c
 	return t, nil
 }
 
@@ -102,8 +105,8 @@ func (t *TLS) current() *tls.Config {
 	return t.config
 }
 
-// Reload reads the files again, whether or not they look changed. If they cannot be used
-// the error says why, and what was in force stays.
+// Reload reads the files again, whether or not they look changed. If some cannot be used the
+// error says why, and what was in force of them stays.
 func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,13 +115,19 @@ func (t *TLS) Reload() error {
 }
 
 func (t *TLS) reload() error {
-	c, err := t.read()
+	// A certificate that cannot be used keeps no authority in that was taken off the list.
+	c, was := t.config.Clone(), t.config.ClientCAs
+	err := errors.Join(t.readPair(c), t.readAuthorities(c))
+	t.config = c
+	if c.ClientCAs != was {
+		t.o.Logger.Info("the authorities of clients have changed", "file", t.o.ClientCA)
+	}
 	if err != nil {
 		t.again = t.now().Add(tlsRetryInterval)
 		t.o.Logger.Error("TLS files cannot be used; those read before stay in force", "err", err)
 		return fmt.Errorf("TLS: %w", err)
 	}
-	t.config, t.again = c, time.Time{}
+	t.again = time.Time{}
 	t.o.Logger.Info("TLS files read again", "cert", t.o.Cert, "expires", c.Certificates[0].Leaf.NotAfter)
 	return nil
 }
@@ -137,31 +146,40 @@ func (t *TLS) look() (s [3]stamp) {
 	return s
 }
 
-func (t *TLS) read() (*tls.Config, error) {
+// readPair sets the node's certificate.
+func (t *TLS) readPair(c *tls.Config) error {
 	certPEM, err := readPEM(t.o.Cert)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keyPEM, err := readPEM(t.o.Key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// While the two are being replaced they do not match, and the old ones stay.
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s: %w", t.o.Cert, t.o.Key, err)
+		return fmt.Errorf("%s and %s: %w", t.o.Cert, t.o.Key, err)
 	}
-	c := &tls.Config{
-		MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true,
-		Certificates: []tls.Certificate{cert},
+	c.Certificates = []tls.Certificate{cert}
+	return nil
+}
+
+// readAuthorities sets those of clients, if there are to be any. The same ones stay the same
+// pool, so that nothing is verified again for them.
+func (t *TLS) readAuthorities(c *tls.Config) error {
+	if t.o.ClientCA == "" {
+		return nil
 	}
-	if t.o.ClientCA != "" {
-		if c.ClientCAs, err = readCAs(t.o.ClientCA); err != nil {
-			return nil, err
-		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
+	pool, err := readCAs(t.o.ClientCA)
+	if err != nil {
+		return err
 	}
-	return c, nil
+	if !pool.Equal(c.ClientCAs) {
+		c.ClientCAs = pool
+	}
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	return nil
 }
 
 func readCAs(path string) (*x509.CertPool, error) {

@@ -29,16 +29,26 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
+	return newAuthorityUntil(t, name, time.Now().Add(time.Hour), nil)
+}
+
+// newAuthorityUntil makes one that is below another, unless that is nil.
+func newAuthorityUntil(t *testing.T, name string, until time.Time, above *authority) *authority {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	parent, signer := template, key
+	if above != nil {
+		parent, signer = above.cert, above.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,6 +326,53 @@ func TestTLSMutual(t *testing.T) {
 	}
 	if _, err := dialEcho(addr, ca.client(t, wrong)); err != nil {
 		t.Error(err)
+	}
+}
+
+// The pair of certificate and key and the list of authorities do not wait for each other.
+func TestTLSReloadParts(t *testing.T) {
+	ca, theirs, others := newAuthority(t, "ca"), newAuthority(t, "theirs"), newAuthority(t, "others")
+	var log bytes.Buffer
+	o := tlsFiles(t.TempDir())
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	o.ClientCA = o.Cert + ".clients"
+	ca.writeServer(t, o, "one")
+	writeFile(t, o.ClientCA, theirs.pem)
+	s := loadTLS(t, o)
+	addr := echoTLS(t, s.Config())
+	expect := func(want string, in, out *authority) {
+		t.Helper()
+		if got, err := dialEcho(addr, ca.client(t, in)); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+		if _, err := dialEcho(addr, ca.client(t, out)); err == nil {
+			t.Error("an authority that is not on the list: let in")
+		}
+	}
+	expect("one", theirs, others)
+	cert, key := ca.issue(t, "two", x509.ExtKeyUsageServerAuth, time.Now().Add(time.Hour))
+	writeFile(t, o.Cert, cert)
+	writeFile(t, o.ClientCA, others.pem)
+	expect("one", others, theirs)
+	for _, say := range []string{"stay in force", "authorities of clients have changed"} {
+		if !strings.Contains(log.String(), say) {
+			t.Errorf("the log does not say %q: %s", say, &log)
+		}
+	}
+	if err := s.Reload(); err == nil {
+		t.Error("reloaded without the key")
+	}
+	writeFile(t, o.Key, key)
+	writeFile(t, o.ClientCA, theirs.pem[:len(theirs.pem)/2])
+	expect("two", others, theirs)
+	if err := s.Reload(); err == nil {
+		t.Error("reloaded without authorities")
+	}
+	// The same authorities in another file are the same pool: nothing is verified again.
+	was := s.current().ClientCAs
+	writeFile(t, o.ClientCA, append([]byte("# for a reader\n"), others.pem...))
+	if err := s.Reload(); err != nil || s.current().ClientCAs != was {
+		t.Errorf("the same authorities are another pool, %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package grpcapi
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,6 +19,8 @@ import (
 // An Authenticator says who a caller is and what he may do:
 //
 //   - who comes through the private socket is this user or root, and has the scope admin;
+//   - whose connection was made with a client certificate that counts no more is refused,
+//     whatever else he could show;
 //   - who sends a token has the scope of that token, or is refused if it is not accepted,
 //     whatever else he could show;
 //   - who has a client certificate has ClientScope;
@@ -37,7 +38,7 @@ type Authenticator struct {
 	ClientScope scalev1.Scope
 	// Logger is told of refused tokens, without their text; nil discards.
 	Logger *slog.Logger
-	// Now is the clock of the limit for refusals; nil is time.Now.
+	// Now is the clock of client certificates and of the limit for refusals; nil is time.Now.
 	Now func() time.Time
 
 	refused failures
@@ -47,7 +48,7 @@ type Authenticator struct {
 type caller struct {
 	route     route
 	addr      string        // for people
-	cert      string        // subject of a verified certificate, "" without one
+	cert      *peerCert     // nil without one
 	anonymous scalev1.Scope // what callers who show nothing may do here
 }
 
@@ -71,45 +72,64 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Identity, error) {
 		if err != nil {
 			return Identity{}, err
 		}
+		request, _ := ctx.Value(accountKey{}).(*account)
+		if request == nil || !request.web {
+			return Identity{}, fmt.Errorf("%w: the HTTP request of the call has ended", ErrToken)
+		}
+		r.cert = request.cert
 		return a.identify(r.caller, r.authorization)
 	}
-	c := caller{route: routeTCP, anonymous: a.Anonymous}
+	c := caller{route: routeTCP, cert: info.cert, anonymous: a.Anonymous}
 	if p.Addr != nil {
 		c.addr = p.Addr.String()
-	}
-	if info.cert != nil {
-		c.cert = certName(info.cert)
 	}
 	return a.identify(c, md.Get("authorization"))
 }
 
 // identify says who a caller over a network is. authorization holds the values of the
-// header or metadata of that name.
+// header or metadata of that name. Whoever is not told from others has a connection all the
+// same, for calls that anybody may make.
 func (a *Authenticator) identify(c caller, authorization []string) (Identity, error) {
+	if err := a.connected(c); err != nil {
+		return Identity{}, err
+	}
 	id, err := a.decide(c, authorization)
+	id.cert = c.cert
 	if err == nil || len(authorization) == 0 {
 		return id, err
 	}
 	// The secret has 256 bits: what is limited is the noise, not guessing. Tokens that are
 	// good are not held up by bad ones from the same address.
-	now := time.Now
-	if a.Now != nil {
-		now = a.Now
-	}
-	if !a.refused.allow(hostOf(c.addr), now()) {
-		return Identity{}, &RetryAfter{failurePeriod, fmt.Errorf("%w: too many tokens from this address were refused", ErrLimit)}
+	if !a.refused.allow(hostOf(c.addr), a.now()) {
+		return id, &RetryAfter{failurePeriod, fmt.Errorf("%w: too many tokens from this address were refused", ErrLimit)}
 	}
 	if a.Logger != nil {
 		a.Logger.Warn("token refused", "from", c.addr, "why", err.Error())
 	}
-	return Identity{}, err
+	return id, err
+}
+
+// connected returns why the connection of a caller over a network is good for nothing any
+// more, or nil.
+func (a *Authenticator) connected(c caller) error {
+	if c.cert == nil {
+		return nil
+	}
+	return c.cert.check(a.now())
+}
+
+func (a *Authenticator) now() time.Time {
+	if a.Now == nil {
+		return time.Now()
+	}
+	return a.Now()
 }
 
 func (a *Authenticator) decide(c caller, authorization []string) (Identity, error) {
 	switch len(authorization) {
 	case 0:
-		if c.cert != "" && a.ClientScope != scalev1.Scope_SCOPE_UNSPECIFIED {
-			return Identity{Name: "certificate " + c.cert, Scope: a.ClientScope}, nil
+		if c.cert != nil && a.ClientScope != scalev1.Scope_SCOPE_UNSPECIFIED {
+			return Identity{Name: "certificate " + c.cert.name(), Scope: a.ClientScope}, nil
 		}
 		if c.anonymous == scalev1.Scope_SCOPE_UNSPECIFIED {
 			return Identity{}, fmt.Errorf("%w: the call has none, and this node wants one; send \"authorization: Bearer TOKEN\"", ErrToken)
@@ -131,17 +151,6 @@ func (a *Authenticator) decide(c caller, authorization []string) (Identity, erro
 		return Identity{}, err
 	}
 	return Identity{Name: "token " + t.Name, Scope: t.Scope, Void: void}, nil
-}
-
-// certName names the owner of a certificate for logs.
-func certName(c *x509.Certificate) string {
-	switch {
-	case c.Subject.CommonName != "":
-		return c.Subject.CommonName
-	case len(c.DNSNames) > 0:
-		return c.DNSNames[0]
-	}
-	return "serial " + c.SerialNumber.String()
 }
 
 // failures limits how many refused tokens of one network are answered and logged as such.

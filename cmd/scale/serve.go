@@ -54,7 +54,9 @@ as JSON over HTTP with their description in /openapi.json, /metrics for Promethe
 Who may do what: a token has a scope (scale token create NAME --scope read|write|admin), a
 client certificate that --client-ca signed has that of --client-scope, and programs on this
 machine may read without either. Commands of the same user reach the store through a private
-socket in its directory and may do everything.
+socket in its directory and may do everything. A client certificate that has expired, or whose
+authority has been taken out of the file, counts no more on open connections either, and calls
+under way end within seconds.
 
 On other addresses than those of this machine it wants TLS, and callers to show a token or a
 certificate, and does not start without.

@@ -19,7 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/koii-network/scale/grpcapi"
 	scalev1 "github.com/koii-network/scale/proto/scale/v1"
@@ -245,6 +247,79 @@ func TestServeCertificate(t *testing.T) {
 	third := write()
 	reload("SIGHUP: TLS files were read again")
 	expect(third)
+	p.sound(t)
+}
+
+// An authority of clients is taken off the list: whoever is connected by it is out, on both
+// ports, though the node's own files cannot be used just then.
+func TestServeClientAuthority(t *testing.T) {
+	noLeaks(t)
+	own, theirs, next := newCertifier(t), newCertifier(t), newCertifier(t)
+	dir := t.TempDir()
+	cert := own.issue(t)
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crt := writePEM(t, filepath.Join(dir, "crt"), "CERTIFICATE", cert.Certificate[0])
+	list := writePEM(t, filepath.Join(dir, "clients"), "CERTIFICATE", theirs.cert.Raw)
+	p := startNode(t, newNodeStore(t), "--tls-cert", crt, "--tls-key", writePEM(t, filepath.Join(dir, "key"), "PRIVATE KEY", key),
+		"--client-ca", list, "--client-scope", "admin")
+	config := &tls.Config{RootCAs: own.pool(), Certificates: []tls.Certificate{theirs.issue(t)}}
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	conn := p.dial(t, "", grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	defer conn.Close()
+	node := scalev1.NewNodeServiceClient(conn)
+	if _, err := node.ListTokens(ctx, &scalev1.ListTokensRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	follow, err := scalev1.NewLedgerServiceClient(conn).StreamEntries(ctx, &scalev1.StreamEntriesRequest{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := follow.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	request := func() (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.http+"/v1/totals", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	if code, body := request(); code != 200 {
+		t.Fatalf("HTTP: %d %s", code, body)
+	}
+
+	writePEM(t, crt, "CERTIFICATE", own.issue(t).Certificate[0])
+	writePEM(t, list, "CERTIFICATE", next.cert.Raw)
+	for err == nil { // of itself
+		_, err = follow.Recv()
+	}
+	wantStatus(t, "who follows the log", err, codes.Unauthenticated, "TOKEN")
+	_, err = node.ListTokens(ctx, &scalev1.ListTokensRequest{})
+	wantStatus(t, "tokens", err, codes.Unauthenticated, "TOKEN")
+	_, err = node.CreateToken(ctx, &scalev1.CreateTokenRequest{Name: "new", Scope: scalev1.Scope_SCOPE_ADMIN})
+	wantStatus(t, "a new token", err, codes.Unauthenticated, "TOKEN")
+	if code, body := request(); code != 401 || !strings.Contains(body, "connect anew") {
+		t.Errorf("HTTP: %d %s", code, body)
+	}
+	if _, ok := p.log.wait(func(line string) bool { return strings.Contains(line, "stay in force") }); !ok {
+		t.Errorf("nothing is said of the certificate:\n%s", p.log.tail(20))
+	}
 	p.sound(t)
 }
 
