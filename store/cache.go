@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/store/pack"
 )
 
@@ -15,7 +16,7 @@ import (
 // decoding too and takes it back, because fresh memory costs as much as decoding into it.
 type frameCache struct {
 	mu    sync.Mutex
-	max   int64 // what size should not exceed, and does while more is in use
+	max   int64 // what size should not exceed, and does while more is in use; lend raises it
 	size  int64 // bytes of all buffers: lent, of frames, free
 	byLoc map[pack.Loc]*cachedFrame
 	idle  *list.List                 // of *cachedFrame that nobody uses, newest first
@@ -158,6 +159,28 @@ func (c *frameCache) give(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reuse(b)
+}
+
+// lend lends n buffers of compress.MaxPlain, for which max grows: whoever reads much must not
+// drive out what is kept for the others.
+func (c *frameCache) lend(n int) [][]byte {
+	c.mu.Lock()
+	c.max += int64(n * bufferClass(compress.MaxPlain))
+	c.mu.Unlock()
+	b := make([][]byte, n)
+	for i := range b {
+		b[i] = c.buffer(compress.MaxPlain)
+	}
+	return b
+}
+
+// takeBack takes back what lend lent.
+func (c *frameCache) takeBack(lent [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, lent...)
+	c.max -= int64(len(lent) * bufferClass(compress.MaxPlain))
+	c.trim(0)
 }
 
 // reuse makes a buffer free. The caller holds mu.

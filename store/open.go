@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/koii-network/scale/compress"
 	"github.com/koii-network/scale/dag"
@@ -39,6 +40,7 @@ type Store struct {
 	verifier note.Verifier
 	vkey     string
 	frames   *frameCache
+	wide     *semaphore.Weighted // bytes for wide batches
 	pools    *ingest.Pools
 	writer   *writer
 	openers  openers
@@ -177,6 +179,7 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 		return nil, err
 	}
 	s := &Store{dir: dir, format: c.Format, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
+	s.wide = semaphore.NewWeighted(wideTotal)
 	s.prover, s.inclusions = dag.NewProver(s, proverBytes), ledger.NewProver(tiles{s})
 	s.pools = ingest.NewPools(ingest.PoolOptions{})
 	s.openers.slots = make(chan struct{}, ingest.Workers())

@@ -37,8 +37,10 @@ type reader struct {
 	g       *errgroup.Group
 	started bool
 	at      locator             // of the goroutine that plans
+	failed  error               // why planning ended; for after what was planned
 	batch   int                 // what a batch may weigh
 	budget  *semaphore.Weighted // of what all that are under way may weigh, twice that
+	wide    widening
 	batches [batchesAhead]batch
 	free    chan *batch
 	order   chan *batch
@@ -62,6 +64,7 @@ func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], opt readOpti
 	workers := min(runtime.GOMAXPROCS(0), 8)
 	r := &reader{s: s, opt: opt, visit: visit, at: locator{s: s}, batch: (workers + 1) * compress.MaxPlain}
 	r.budget = semaphore.NewWeighted(2 * int64(r.batch))
+	r.wide.room = semaphore.NewWeighted(wideMost)
 	r.free, r.order = make(chan *batch, batchesAhead), make(chan *batch, batchesAhead)
 	r.loads = make(chan loadOf, workers)
 	for i := range r.batches {
@@ -75,12 +78,17 @@ func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], opt readOpti
 		return r.plan(gctx, ops, workers)
 	})
 	err := r.g.Wait()
+	if err == nil {
+		err = r.failed
+	}
 	for i := range r.batches { // what was not visited, after an error
-		for j := range r.batches[i].loads {
-			if l := &r.batches[i].loads[j]; l.frame != nil {
+		b := &r.batches[i]
+		for j := range b.loads {
+			if l := &b.loads[j]; l.frame != nil {
 				s.frames.release(l.frame, false)
 			}
 		}
+		r.narrow(b)
 	}
 	return err
 }
@@ -89,17 +97,17 @@ func (s *Store) read(ctx context.Context, ops iter.Seq2[op, error], opt readOpti
 func (r *reader) plan(ctx context.Context, ops iter.Seq2[op, error], workers int) error {
 	b := <-r.free
 	for o, err := range ops {
-		if err != nil {
-			return err
-		}
-		if o.kind == opData && o.row.Size == 0 {
-			at, err := r.at.find(ctx, o.ref)
-			if err != nil {
-				return err
-			}
+		if err == nil && o.kind == opData && o.row.Size == 0 {
+			var at located
+			at, err = r.at.find(ctx, o.ref)
 			o.row, o.guess = at.chunkRow, at.guess
 		}
-		if b.full(&o, r.batch) {
+		if err != nil {
+			r.failed = err
+			break
+		}
+		if b.full(&o, r.batch) && (!r.widen(b) || b.full(&o, r.batch)) {
+			r.follow(b)
 			b.expect(&o, 2*r.batch)
 			if !r.started {
 				r.start(ctx, workers)
@@ -146,6 +154,7 @@ func (r *reader) start(ctx context.Context, workers int) {
 			if err := r.give(ctx, b); err != nil {
 				return err
 			}
+			r.narrow(b)
 			b.reset()
 			r.free <- b // has room for all
 		}
@@ -154,14 +163,20 @@ func (r *reader) start(ctx context.Context, workers int) {
 }
 
 // send hands a batch over. Its loads wait until those before them have been visited, but
-// never for each other: a batch weighs less than the budget.
+// never for each other: a batch weighs less than the budget. What a wide batch takes is got
+// before.
 func (r *reader) send(ctx context.Context, b *batch) error {
+	if err := r.makeRoom(ctx, b); err != nil {
+		return err
+	}
 	r.order <- b // has room for all
 	for i := range b.loads {
 		l := &b.loads[i]
-		l.held = min(int64(l.weight()), 2*int64(r.batch))
-		if err := r.budget.Acquire(ctx, l.held); err != nil {
-			return context.Cause(ctx)
+		if l.copied = b.wide(); !l.copied {
+			l.held = min(int64(l.weight()), 2*int64(r.batch))
+			if err := r.budget.Acquire(ctx, l.held); err != nil {
+				return context.Cause(ctx)
+			}
 		}
 		select {
 		case r.loads <- loadOf{b, l}:
@@ -186,26 +201,26 @@ func (r *reader) give(ctx context.Context, b *batch) error {
 		l := &b.loads[o.load]
 		if !l.seen {
 			select {
-			case err := <-l.ready:
-				if err != nil {
-					return err
-				}
+			case l.err = <-l.ready:
 				l.seen = true
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
 		}
-		start, end := o.row.Start, o.row.Start+o.row.Size
+		if l.err != nil && i > int(l.bad) {
+			return l.err
+		}
+		size := o.row.Size
 		l.left--
-		for r.opt.Join && i < len(b.ops) && b.ops[i].load == o.load && b.ops[i].row.Start == end {
-			end += b.ops[i].row.Size
+		for r.opt.Join && i < len(b.ops) && b.ops[i].load == o.load && b.adjoins(i) && (l.err == nil || i < int(l.bad)) {
+			size += b.ops[i].row.Size
 			l.left--
 			i++
 		}
-		if err := r.visit(o, l.frame.plain[int(start)-l.start:int(end)-l.start]); err != nil {
+		if err := r.visit(o, b.bytes(o, size)); err != nil {
 			return err
 		}
-		if l.left == 0 {
+		if l.left == 0 && l.frame != nil {
 			r.s.frames.release(l.frame, l.keep())
 			l.frame = nil
 			r.budget.Release(l.held)
@@ -214,25 +229,32 @@ func (r *reader) give(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// do loads and verifies.
+// do loads and verifies. After an error what comes before the step l.bad can be given.
 func (r *reader) do(ctx context.Context, b *batch, l *load) error {
+	l.bad = l.first
 	f, err := r.s.load(ctx, l)
 	if err == nil {
-		if err = b.verify(l, f); err != nil {
-			r.s.frames.release(f, false)
-		}
+		l.bad, err = b.verify(l, f)
 	}
 	if err != nil && l.guess {
-		f, err = r.regain(ctx, b, l, err)
+		var other *cachedFrame
+		if other, err = r.regain(ctx, b, l, err); err == nil {
+			if f != nil {
+				r.s.frames.release(f, false)
+			}
+			f = other
+		}
 	}
-	if err != nil {
-		return err
+	if f != nil && l.copied {
+		b.copyOut(l, f)
+		r.s.frames.release(f, l.keep())
+	} else {
+		l.frame = f
 	}
-	l.frame = f
-	if tell := r.s.opt.Observer.Read; tell != nil {
+	if tell := r.s.opt.Observer.Read; tell != nil && err == nil {
 		tell(l.used)
 	}
-	return nil
+	return err
 }
 
 // regain brings together from elsewhere what was guessed to be in a frame that could not
@@ -288,7 +310,7 @@ func (r *reader) fetch(ctx context.Context, o *op, row chunkRow, to []byte) erro
 		return err
 	}
 	defer r.s.frames.release(f, true)
-	if err := b.verify(l, f); err != nil {
+	if _, err := b.verify(l, f); err != nil {
 		return err
 	}
 	copy(to, f.plain[int(row.Start)-l.start:])
@@ -371,8 +393,8 @@ func (s *Store) readFrame(ctx context.Context, l *load, buf []byte) (f pack.Fram
 }
 
 // verify checks every chunk that is wanted of f against its digest; once, if it is wanted
-// several times in a row.
-func (b *batch) verify(l *load, f *cachedFrame) error {
+// several times in a row. With an error comes the step whose chunk is another.
+func (b *batch) verify(l *load, f *cachedFrame) (bad int32, err error) {
 	var checked *op
 	for i := l.first; i >= 0; i = b.ops[i].next {
 		o := &b.ops[i]
@@ -383,10 +405,10 @@ func (b *batch) verify(l *load, f *cachedFrame) error {
 		at := int(o.row.Start) - l.start
 		got := dag.Digest(sha256.Sum256(f.plain[at : at+int(o.row.Size)]))
 		if got != o.ref.Digest {
-			return &ChunkError{CID: dag.RawCID(o.ref.Digest).String(), Err: fmt.Errorf("stored bytes hash to %v: %w", dag.RawCID(got), ErrCorrupt)}
+			return i, &ChunkError{CID: dag.RawCID(o.ref.Digest).String(), Err: fmt.Errorf("stored bytes hash to %v: %w", dag.RawCID(got), ErrCorrupt)}
 		}
 	}
-	return nil
+	return -1, nil
 }
 
 // chunkRow finds a chunk. One that a published dataset names and that is not

@@ -148,7 +148,8 @@ func (g *sealedGetter) windows() error {
 	return nil
 }
 
-// window gives runs. It reports false if none is worth giving sealed, and then gives none.
+// window gives runs. It reports false if none is worth giving sealed, or the others are so
+// scattered that Get should read them together, and then gives none.
 func (g *sealedGetter) window(runs []fileRun) (bool, error) {
 	left := map[pack.Loc]uint64{} // what is still wanted of each frame
 	for i := range runs {
@@ -159,7 +160,13 @@ func (g *sealedGetter) window(runs []fileRun) (bool, error) {
 	}
 	g.under = pack.Loc{}
 	worth := func(r *fileRun) bool { return left[r.loc] >= 2*uint64(r.loc.Len) }
-	if !slices.ContainsFunc(runs, func(r fileRun) bool { return worth(&r) }) {
+	plain := int64(0) // what the frames are opened to of which parts are given plain
+	for loc, n := range left {
+		if n < 2*uint64(loc.Len) {
+			plain += int64(g.s.opt.FrameSize)
+		}
+	}
+	if plain > g.s.opt.Cache || !slices.ContainsFunc(runs, func(r fileRun) bool { return worth(&r) }) {
 		return false, nil
 	}
 	at := g.at // where the run begins; from g.at to there nothing is given yet
