@@ -71,7 +71,7 @@ func (b *surroundings) memory(ctx context.Context) (*memoryReport, error) {
 			return nil, err
 		}
 		r.Streams = append(r.Streams, memoryResult{fmt.Sprintf("put of a stream of %d MiB", size>>20), size, s.Peak, s.Wall})
-		if err := os.RemoveAll(store); err != nil {
+		if err := b.gone(ctx, t, store); err != nil {
 			return nil, err
 		}
 	}
@@ -128,11 +128,19 @@ func (b *surroundings) limited(ctx context.Context, t tool, dir string, limited 
 		if err := under("put "+w.name+" through a pipe", pipe); err != nil {
 			return nil, err
 		}
-		if err := os.RemoveAll(piped); err != nil {
+		if err := b.gone(ctx, t, piped); err != nil {
 			return nil, err
 		}
 	}
 	return results, nil
+}
+
+// gone removes a store, once all that is in it has been read and is what it should be.
+func (b *surroundings) gone(ctx context.Context, t tool, store string) error {
+	if _, err := run(ctx, t.check(job{store: store})); err != nil {
+		return err
+	}
+	return os.RemoveAll(store)
 }
 
 func (r *memoryReport) print(out io.Writer) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // parts names what a report has figures of, as -only does.
@@ -40,7 +41,7 @@ func (r *report) stamp() {
 	for _, name := range r.parts() {
 		r.Measured[name] = r.Date
 		if v := r.Versions["scale"]; v != "" {
-			r.Measured[name] += ", " + v
+			r.Measured[name] += ", " + strings.Join(strings.Fields(v), " ")
 		}
 	}
 }
