@@ -143,7 +143,9 @@ func callerMetadata(ctx context.Context, r *http.Request) metadata.MD {
 	}
 	md := metadata.Pairs(callerKey, string(b))
 	for _, key := range []string{"traceparent", "tracestate"} {
-		if v := r.Header.Get(key); v != "" && len(v) <= maxTraceHeader {
+		v := r.Header.Get(key)
+		odd := func(c rune) bool { return c < ' ' || c > '~' } // which metadata cannot have
+		if v != "" && len(v) <= maxTraceHeader && !strings.ContainsFunc(v, odd) {
 			md.Set(key, v)
 		}
 	}

@@ -276,6 +276,16 @@ func TestHTTPCallerIsNotForged(t *testing.T) {
 	}
 }
 
+// A trace header that metadata cannot have is left out: it is no fault of the node's.
+func TestHTTPTraceHeaders(t *testing.T) {
+	n := newWebNode(t, Limits{}, nil)
+	for _, v := range []string{"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "\xff", strings.Repeat("x", 600)} {
+		if code, _, body := n.do(t, "GET", "/v1/info", "", "Traceparent", v, "Tracestate", v); code != http.StatusOK {
+			t.Errorf("%.20q: %d %s", v, code, body)
+		}
+	}
+}
+
 func TestHTTPHealth(t *testing.T) {
 	n := newWebNode(t, Limits{}, nil)
 	health := func(path string, want int, text string) {

@@ -34,6 +34,10 @@ type Options struct {
 	Floor int64
 	// Cache bounds the decoded frames kept for reads, in bytes; 0 means 32 MiB.
 	Cache int64
+	// Wide bounds, in bytes, what all reads together hold besides where data is read in another
+	// order than it was stored in, so that no frame is decoded again for every chunk; 0 means
+	// DefaultWide, less than 16 MiB nothing.
+	Wide int64
 	// SortMemory bounds what a put or a walk through a dataset holds of the names of the
 	// directories that it is in, in bytes; 0 means 8 MiB. A put of a directory on disk
 	// holds twice as much. What is more is sorted in a file without a name in the

@@ -162,6 +162,9 @@ func (o *Options) setDefaults() error {
 	if o.Cache == 0 {
 		o.Cache = 32 << 20
 	}
+	if o.Wide == 0 {
+		o.Wide = DefaultWide
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -179,7 +182,7 @@ func open(ctx context.Context, dir string, o Options, c config, fresh bool) (_ *
 		return nil, err
 	}
 	s := &Store{dir: dir, format: c.Format, opt: o, log: o.Logger, vkey: c.VKey, frames: newFrameCache(o.Cache)}
-	s.wide = semaphore.NewWeighted(wideTotal)
+	s.wide = semaphore.NewWeighted(o.Wide)
 	s.prover, s.inclusions = dag.NewProver(s, proverBytes), ledger.NewProver(tiles{s})
 	s.pools = ingest.NewPools(ingest.PoolOptions{})
 	s.openers.slots = make(chan struct{}, ingest.Workers())

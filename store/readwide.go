@@ -16,18 +16,21 @@ import (
 // wanted, each frame is decoded once for all of it, and what is wanted is copied out, so that
 // the memory of the frame is free again.
 const (
-	// wideTotal is how many bytes all wide batches of a store may want together. A reader has
-	// wideMost of them, or wideLeast, or gets along with narrow batches.
-	wideTotal = wideMost + wideLeast
-	// wideMost makes 7 rounds over their frames of 579 MB in files of 1 to 16 KiB in random
-	// order, which takes 4 s of CPU; 64 MiB would make 10, and 5 s.
-	wideMost  = 96 << 20
-	wideLeast = 32 << 20
+	// DefaultWide makes 7 rounds over their frames of 579 MB in files of 1 to 16 KiB in random
+	// order, which takes 4 s of CPU; 10 rounds take 5 s.
+	DefaultWide = 128 << 20
 	// wideFirst is what the first may want: the reader may not go on for long.
 	wideFirst = 16 << 20
 	// wideOps is the most steps, of 224 bytes each: with files of 6 KiB they fill the room.
 	wideOps = 48 << 10
 )
+
+// wideShares returns how many bytes the wide batches of a reader may want: three quarters of
+// Options.Wide or, when somebody has these, the fourth, or he gets along with narrow batches.
+func (o *Options) wideShares() (most, least int) {
+	quarter := int(o.Wide) / 4 / compress.MaxPlain * compress.MaxPlain
+	return 3 * quarter, quarter
+}
 
 // A widening is what a reader has wide batches by.
 type widening struct {
@@ -92,7 +95,7 @@ func (r *reader) follow(b *batch) {
 	case !b.scattered():
 		r.wide.next = 0
 	case b.wide():
-		r.wide.next = wideMost
+		r.wide.next, _ = r.s.opt.wideShares()
 	case r.wide.next == 0:
 		r.wide.next = wideFirst
 	}
@@ -106,11 +109,13 @@ func (r *reader) widen(b *batch) bool {
 	r.wide.mu.Lock()
 	defer r.wide.mu.Unlock()
 	if r.wide.batches == 0 {
-		switch {
-		case r.s.wide.TryAcquire(wideMost):
-			r.wide.share = wideMost
-		case r.s.wide.TryAcquire(wideLeast):
-			r.wide.share = wideLeast
+		switch most, least := r.s.opt.wideShares(); {
+		case least <= 0:
+			return false
+		case r.s.wide.TryAcquire(int64(most)):
+			r.wide.share = most
+		case r.s.wide.TryAcquire(int64(least)):
+			r.wide.share = least
 		default:
 			return false
 		}

@@ -142,11 +142,11 @@ func (s *scatteredStore) checkIdle(t *testing.T) {
 	if s.frames.max != s.opt.Cache {
 		t.Errorf("the cache may take %d bytes, want %d", s.frames.max, s.opt.Cache)
 	}
-	if !s.wide.TryAcquire(wideTotal) {
+	if !s.wide.TryAcquire(DefaultWide) {
 		t.Error("somebody still has wide batches")
 		return
 	}
-	s.wide.Release(wideTotal)
+	s.wide.Release(DefaultWide)
 }
 
 func fatal(t *testing.T, err error) {
@@ -388,9 +388,9 @@ func TestReadMovedTogether(t *testing.T) {
 		})
 	}
 	waiting.Wait()
-	if s.wide.TryAcquire(wideLeast) {
+	if s.wide.TryAcquire(DefaultWide / 4) {
 		t.Error("there is memory left")
-		s.wide.Release(wideLeast)
+		s.wide.Release(DefaultWide / 4)
 	}
 	one := &fileList{}
 	check("the one who does not stand still", one, s.get(t, t.Context(), "moved", one))
@@ -410,10 +410,10 @@ func TestReadInOrder(t *testing.T) {
 	fatal(t, err)
 	var got bytes.Buffer
 	w := writerFunc(func(p []byte) (int, error) {
-		if !s.wide.TryAcquire(wideTotal) {
+		if !s.wide.TryAcquire(DefaultWide) {
 			return 0, errors.New("a batch is wide")
 		}
-		s.wide.Release(wideTotal)
+		s.wide.Release(DefaultWide)
 		return got.Write(p)
 	})
 	if _, err := s.Get(t.Context(), o, nil, w); err != nil || !bytes.Equal(got.Bytes(), data) {
@@ -427,3 +427,13 @@ func TestReadInOrder(t *testing.T) {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestWideShares(t *testing.T) {
+	for wide, want := range map[int64][2]int{
+		DefaultWide: {96 << 20, 32 << 20}, 64 << 20: {48 << 20, 16 << 20}, 16 << 20: {12 << 20, 4 << 20}, 16<<20 - 1: {}, -1: {},
+	} {
+		if most, least := (&Options{Wide: wide}).wideShares(); most != want[0] || least != want[1] {
+			t.Errorf("of %d: %d and %d, want %v", wide, most, least, want)
+		}
+	}
+}

@@ -37,6 +37,7 @@ type serveFlags struct {
 	logFormat, logLevel           string
 	shutdownTimeout               time.Duration
 	memory, maxDataset            string
+	wide                          int64 // store.Options.Wide
 	limits                        grpcapi.Limits
 	limit                         []string
 	httpRequests, httpConnections int
@@ -136,7 +137,7 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	}
 	n.store, err = store.Open(ctx, dir, store.Options{
 		WaitLock: a.waitLock, Command: cmd.CommandPath(), Logger: log, Observer: n.metrics.Observer(), TempDir: tempDir(),
-		Seen: agent.SeenBy(dir),
+		Seen: agent.SeenBy(dir), Wide: f.wide,
 	})
 	if err != nil {
 		return err
