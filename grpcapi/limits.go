@@ -50,7 +50,8 @@ import (
 //     stranger who takes nothing, see strangerRead; they are closed when there is no room.
 //   - Reading: see readers. Two large and two small reads at a time are in the engine, each
 //     large one with some 24 MiB; a caller that does not keep up leaves the engine and holds
-//     nothing there. 64 MiB.
+//     nothing there. 64 MiB, and where data lies scattered what store.Options.Wide allows, which
+//     "scale serve" sets to 64 MiB.
 //   - Connections: 30 KiB each with TLS, 30 MiB for a thousand.
 //
 // Memory is the last resort against what these sums have not foreseen.

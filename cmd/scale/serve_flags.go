@@ -49,7 +49,7 @@ func (f *serveFlags) check(a *app) (client scalev1.Scope, log *slog.Logger, err 
 	setMemory(memory)
 	// What callers send and are sent has as large a part of it as in 512 MiB.
 	f.limits.ReceiveBytes, f.limits.SendBytes = int(memory/16*3), int(memory/8)
-	f.wide = min(int64(memory/4), store.DefaultWide) // of 512 MiB, all
+	f.wide = min(int64(memory/8), store.DefaultWide)
 	if f.maxDataset != "" {
 		if f.limits.DatasetBytes, err = parseSize(f.maxDataset); err != nil {
 			return 0, nil, usagef("--max-dataset: %w", err)
