@@ -70,7 +70,7 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 
 .PHONY: bench
 bench: deps build bench-peers ## beside all peers, the engine, a node, anchors, memory: the full workloads, 2 hours, 12 GB of disk
-	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)' -peers '$(PEERS)' $(if $(PEERS),,-publish bench/results)
+	$(GO) run ./bench -dir $(BENCH_DIR) -scale full -rounds $(ROUNDS) -only '$(ONLY)' -peers '$(PEERS)' $(if $(PUBLISH),-publish bench/results,$(if $(ONLY)$(PEERS),,-publish bench/results))
 
 .PHONY: bench-quick
 bench-quick: build bench-peers ## peers and engine alone, on a thirtieth of the data, once: two minutes
