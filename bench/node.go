@@ -295,7 +295,7 @@ type secondPut struct {
 	Wire  int64   `json:"wire_bytes"` // both ways
 	Wall  float64 `json:"wall_seconds"`
 	First float64 `json:"first_put_seconds"`
-	most  float64 // share of the size that may go over the wire
+	Most  float64 `json:"most_of_size"` // share of the size that may go over the wire
 }
 
 // second counts what the command line's client moves when it puts other versions.

@@ -111,7 +111,7 @@ func (r *nodeReport) judge(say sayFunc) {
 		say(res.Median.Peak <= nodePeak, "node, %s, %s: peak memory %d MiB (at most %d)", res.Workload, how, res.Median.Peak>>20, nodePeak>>20)
 	}
 	for _, s := range r.Second {
-		say(s.share() <= s.most, "node, %s: %.3f %% of the bytes moved (at most %.1f %%)", s.What, 100*s.share(), 100*s.most)
+		say(s.share() <= s.Most, "node, %s: %.3f %% of the bytes moved (at most %.1f %%)", s.What, 100*s.share(), 100*s.Most)
 	}
 	if len(r.Second) > 0 {
 		same := r.Second[0]

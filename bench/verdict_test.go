@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -132,6 +133,21 @@ func TestVerdict(t *testing.T) {
 		if (err == nil) != c.met || strings.Contains(out.String(), "MISSED") == c.met {
 			t.Errorf("%s: %v\n%s", name, err, &out)
 		}
+	}
+}
+
+// What a file is judged by is what the run was judged by.
+func TestVerdictOfFile(t *testing.T) {
+	r := made()
+	r.Node = &nodeReport{Second: []secondPut{{What: "edits", Size: 1000, Wire: 19, First: 1, Most: 0.02}}}
+	file := filepath.Join(t.TempDir(), "results.json")
+	if err := r.save(file); err != nil {
+		t.Fatal(err)
+	}
+	var want, got bytes.Buffer
+	wantErr, gotErr := r.verdict(&want), convert(file, &got, (*report).verdict)
+	if (wantErr == nil) != (gotErr == nil) || got.String() != want.String() || !strings.Contains(want.String(), "1.900 %") {
+		t.Errorf("of the run: %v\n%s\nof the file: %v\n%s", wantErr, &want, gotErr, &got)
 	}
 }
 
